@@ -1,0 +1,258 @@
+"""Every verb. Exit codes: 0 done, 1 the run or job failed, 2 bad input, 3 does not fit."""
+
+import argparse
+import json
+import os
+import sqlite3
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from engine import launch, paths, report
+from engine.errors import RunError, TuneDeckError
+from engine.reconcile import reconcile
+from engine.spec import apply_sets, parse, read_yaml
+from engine.store import metrics, records, runs
+from engine.store.connection import open_database, writable
+from engine.text import clean
+
+Options = argparse.Namespace
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one verb; the exit code. Errors are a title, a sentence and a hint on standard error."""
+    options = build_parser().parse_args(argv)
+    try:
+        return int(options.verb(options))
+    except TuneDeckError as error:
+        if getattr(options, "debug", False):
+            raise
+        print_error(error)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # `tunedeck runs | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def print_error(error: TuneDeckError) -> None:
+    hint = f"\n  {error.hint}" if error.hint else ""
+    print(clean(f"{error.title}\n  {error.message}{hint}"), file=sys.stderr)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of all verbs. Global flags may stand before or behind the verb."""
+    common = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
+    common.add_argument("--db", metavar="PATH", help="the database; its runs/ lies beside it")
+    common.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    parser = argparse.ArgumentParser(prog="tunedeck", description="Fine-tune language models from a terminal.", parents=[common])
+    verbs = parser.add_subparsers(metavar="VERB", required=True)
+
+    def verb(name: str, function: Callable[[Options], int], text: str, as_json: bool = True) -> argparse.ArgumentParser:
+        sub = verbs.add_parser(name, help=text, description=text, parents=[common])
+        sub.set_defaults(verb=function)
+        if as_json:
+            sub.add_argument("--json", action="store_true", help="one JSON document on standard output")
+        return sub
+
+    verb("gpus", gpus, "the GPUs of this machine")
+    verb("doctor", doctor, "is this machine ready, and what is missing")
+    train_ = verb("train", train, "start a run and follow it")
+    train_.add_argument("spec", nargs="?", type=Path, metavar="SPEC.yaml")
+    train_.add_argument("--model", help="a directory, a .gguf file or a hub id")
+    train_.add_argument("--data", help="a .json or .jsonl file, Alpaca or messages")
+    train_.add_argument("--set", dest="sets", action="append", default=[], metavar="a.b=c", help="any field of the specification")
+    train_.add_argument("--detach", action="store_true", help="return at once; the run goes on")
+    runs_ = verb("runs", list_runs, "list the runs, newest first")
+    runs_.add_argument("--all", action="store_true", help="archived ones too")
+    verb("show", show, "everything about one run").add_argument("run", metavar="RUN", help="id, unique prefix of it, or name")
+    logs_ = verb("logs", logs, "what the run's worker printed", as_json=False)
+    logs_.add_argument("run", metavar="RUN")
+    logs_.add_argument("-f", "--follow", action="store_true", help="go on until the run ends")
+    stop_ = verb("stop", stop, "ask runs to save and stop")
+    stop_.add_argument("run", nargs="+", metavar="RUN")
+    stop_.add_argument("--now", action="store_true", help="kill them, save nothing")
+    resume_ = verb("resume", resume, "continue a run from its last checkpoint, and follow it")
+    resume_.add_argument("run", metavar="RUN")
+    resume_.add_argument("--detach", action="store_true", help="return at once; the run goes on")
+    demo_ = verb("demo", demo, "train a small model on this machine, about two minutes")
+    demo_.add_argument("--headless", action="store_true", help="without the app")
+    return parser
+
+
+def database(options: Options) -> Path:
+    return paths.database(getattr(options, "db", None))
+
+
+def opened(options: Options) -> sqlite3.Connection:
+    """The database, made true first. Raises StoreError."""
+    path = database(options)
+    db = open_database(path, create=False)
+    if writable(path):
+        reconcile(db, path)
+    return db
+
+
+def emit(value: Any) -> None:
+    """One JSON document; what is not finite became a text on its way into the database."""
+    print(json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False))
+
+
+def gpus(options: Options) -> int:
+    from engine.hardware import Sampler, probe
+
+    hardware, samples = probe(), {s.gpu: s for s in Sampler().sample()}
+    if options.json:
+        cards = [vars(g) | {k: v for k, v in vars(samples[g.index]).items() if k != "gpu"} if g.index in samples
+                 else vars(g) for g in hardware.gpus]  # fmt: skip
+        emit({**vars(hardware), "gpus": cards})
+    else:
+        print(report.gpu_table(hardware, samples))
+    return 0
+
+
+def doctor(options: Options) -> int:
+    from engine.doctor import examine
+
+    checks = examine(database(options))
+    if options.json:
+        emit([vars(c) for c in checks])
+    else:
+        marks = {"ok": "✓", "note": "·", "fatal": "✗"}
+        print(report.table(["", "what", "found"], [[marks[c.level], c.name, c.text] for c in checks]))
+        for check in checks:
+            if check.hint:
+                print(f"  {check.name}: {check.hint}")
+    return 1 if any(c.level == "fatal" for c in checks) else 0
+
+
+def train(options: Options) -> int:
+    raw = read_yaml(options.spec) if options.spec else {}
+    given = [(("model", "path"), options.model), (("data", "path"), options.data)]
+    for (section, key), value in given:
+        if value is not None:
+            old = raw.get(section)
+            raw = {**raw, section: {**(old if isinstance(old, dict) else {}), key: value}}
+    prepared = launch.prepare(parse(apply_sets(raw, options.sets)))
+    path = database(options)
+    run_id = launch.create(path, prepared)
+    if not options.json:
+        chosen = [[r.field, str(r.value)[:40], r.why] for r in prepared.reasons]
+        print(report.table(["recommended", "value", "why"], chosen) + "\n")
+    return follow(path, run_id, options)
+
+
+def follow(path: Path, run_id: str, options: Options) -> int:
+    """Watch a run to its end (unless detached), then say how it went. Ctrl+C asks it to stop; again, it goes on alone."""
+    db = open_database(path, create=False)
+    run = runs.one(db, run_id)
+    if options.detach:
+        if options.json:
+            emit({"id": run_id, "name": run["name"], "status": run["status"], "directory": str(paths.run_directory(path, run_id))})
+        else:
+            print(f"{run['name']}  {run_id}  goes on without this terminal: tunedeck show {run_id}")
+        return 0
+    said, asked = "", False
+    while run["status"] in runs.ACTIVE:
+        try:
+            time.sleep(0.5)
+            reconcile(db, path)
+            run = runs.one(db, run_id)
+            line = report.progress_line(run)
+            if line != said and not options.json:
+                print(line, flush=True)
+            said = line
+        except KeyboardInterrupt:
+            if asked:
+                print(f"The run goes on alone: tunedeck show {run_id}", file=sys.stderr)
+                return 130
+            asked = True
+            launch.stop(path, run)
+            print("Asked to save and stop. Ctrl+C again leaves it to itself.", file=sys.stderr)
+    return _ended(db, run, options)
+
+
+def _ended(db: sqlite3.Connection, run: runs.Row, options: Options) -> int:
+    failed = records.last_event(db, run["id"], ("failed",)) if run["status"] in ("failed", "oom") else None
+    if options.json:
+        emit(run | {"checkpoints": records.checkpoints(db, run["id"]), "samples": records.samples(db, run["id"])})
+    else:
+        print(f"{report.GLYPHS[run['status']]} {run['status']}: {run['exit_reason']}")
+    if run["status"] in ("finished", "stopped"):
+        return 0
+    hint = failed["data"]["hint"] if failed else f"See the log: tunedeck logs {run['id']}"
+    print_error(TuneDeckError(f"The run {run['status']}", run["exit_reason"] or "", hint))
+    return 1
+
+
+def list_runs(options: Options) -> int:
+    path = database(options)
+    if not path.exists():  # a first look is no error
+        print("[]" if options.json else f"No runs yet ({path} does not exist). Start one: tunedeck train, or tunedeck demo")
+        return 0
+    rows = runs.listing(opened(options), options.all)
+    if options.json:
+        emit(rows)
+    else:
+        print(report.runs_table(rows) if rows else "No runs yet.")
+    return 0
+
+
+def show(options: Options) -> int:
+    db = opened(options)
+    run = runs.one(db, runs.find(db, options.run)["id"])
+    events, samples = records.events(db, run["id"]), records.samples(db, run["id"])
+    if options.json:
+        curves = {k: [[s, t, metrics.encode(v)] for s, t, v in points]
+                  for k, points in metrics.curves(db, run["id"], metrics.keys(db, run["id"])).items()}  # fmt: skip
+        emit(run | {"metrics": curves, "events": events, "samples": samples,
+                    "checkpoints": records.checkpoints(db, run["id"]), "artifacts": records.artifacts(db, run["id"])})  # fmt: skip
+    else:
+        print(report.run_page(run | {"params": runs.params(db, run["id"])}, events, samples))
+    return 0
+
+
+def logs(options: Options) -> int:
+    db = opened(options)
+    run = runs.find(db, options.run)
+    log = paths.run_directory(database(options), run["id"]) / "output.log"
+    if not log.is_file():
+        raise RunError("The run has no log", f"{log} does not exist.", "Its directory may have been deleted.")
+    with log.open(encoding="utf-8", errors="replace") as file:
+        while True:
+            text = file.read()
+            if text:
+                print(clean(text.replace("\r", "\n")), end="", flush=True)
+            if not options.follow or runs.find(db, run["id"])["status"] not in runs.ACTIVE:
+                return 0
+            time.sleep(0.5)
+            reconcile(db, database(options))
+
+
+def stop(options: Options) -> int:
+    db = opened(options)
+    found = [runs.find(db, name) for name in options.run]
+    for run in found:
+        launch.stop(database(options), run, options.now)
+    if options.json:
+        emit([{"id": r["id"], "name": r["name"], "asked": "now" if options.now else "soon"} for r in found])
+    else:
+        for run in found:
+            print(f"{run['name']}  {run['id']}  " + ("is killed" if options.now else "saves a checkpoint and stops"))
+    return 0
+
+
+def resume(options: Options) -> int:
+    db = opened(options)
+    run = runs.find(db, options.run)
+    launch.resume(database(options), run)
+    return follow(database(options), run["id"], options)
+
+
+def demo(options: Options) -> int:
+    from engine.demo import headless
+
+    return headless(database(options), options.json)

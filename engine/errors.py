@@ -1,0 +1,46 @@
+"""Errors that are meant for people: a title, a sentence, and what to do.
+
+TuneDeckError          bad input or a failed request; the command line exits with `exit_code`
+├── SpecError          the run specification is wrong (all its problems at once)
+├── ModelError         the base model cannot be found or read
+├── DataError          the data cannot be read or trained on
+├── StoreError         the database cannot be opened or is from another version
+├── RunError           the run named does not exist, or cannot do what was asked
+└── SpaceError         no room, or no permission, where something has to be written
+"""
+
+
+class TuneDeckError(Exception):
+    """What went wrong (`title`), the particulars (`message`) and the way out (`hint`)."""
+
+    exit_code = 2
+
+    def __init__(self, title: str, message: str, hint: str = "") -> None:
+        super().__init__(f"{title}: {message}")
+        self.title = title
+        self.message = message
+        self.hint = hint
+
+
+class SpecError(TuneDeckError):
+    """The run specification is wrong."""
+
+
+class ModelError(TuneDeckError):
+    """The base model cannot be found or read."""
+
+
+class DataError(TuneDeckError):
+    """The data cannot be read or trained on."""
+
+
+class StoreError(TuneDeckError):
+    """The database cannot be opened."""
+
+
+class RunError(TuneDeckError):
+    """The run named does not exist, or cannot do what was asked."""
+
+
+class SpaceError(TuneDeckError):
+    """No room, or no permission, where something has to be written."""

@@ -1,0 +1,81 @@
+"""Append-only files of events, and private files."""
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from engine.events import Event, Record, decode, encode
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a whole file that only its owner may read, under its final name only once it is complete."""
+    temporary = path.with_name(path.name + ".tmp")
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(fd, "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.rename(path)
+
+
+class EventFile:
+    """Appends records to a file, each with one write. Continues the numbering of what is there."""
+
+    def __init__(self, path: Path, attempt: int = 1) -> None:
+        self.attempt = attempt
+        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        self._seq, half_line = _last_seq(path)
+        if half_line:  # a writer was killed in the middle of a line; what follows must not join it
+            os.write(self._fd, b"\n")
+
+    def append(self, event: Event) -> Record:
+        """Write one line. Raises OSError (no space, say)."""
+        self._seq += 1
+        record = Record(self._seq, time.time(), self.attempt, event)
+        os.write(self._fd, encode(record).encode())
+        return record
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+
+def _last_seq(path: Path) -> tuple[int, bool]:
+    """The highest `seq` in the file (0 if none) and whether the file ends in a half line."""
+    last = 0
+    for record in read_records(path):
+        last = max(last, record.seq)
+    size = path.stat().st_size
+    if not size:
+        return last, False
+    with path.open("rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return last, file.read(1) != b"\n"
+
+
+def complete_lines(path: Path, offset: int = 0, limit: int = 8 << 20) -> tuple[list[bytes], int]:
+    """The complete lines from `offset` on (at most about `limit` bytes of them), and the offset behind them."""
+    try:
+        with path.open("rb") as file:
+            file.seek(offset)
+            block = file.read(limit)
+            if len(block) == limit and b"\n" not in block:
+                block += file.read()
+    except FileNotFoundError:
+        return [], offset
+    end = block.rfind(b"\n") + 1
+    return block[:end].splitlines(), offset + end
+
+
+def read_records(path: Path) -> Iterator[Record]:
+    """All records of a file; lines that are not records (a half line that was closed later) are passed over."""
+    offset = 0
+    while True:
+        lines, end = complete_lines(path, offset)
+        if end == offset:
+            return
+        offset = end
+        for line in lines:
+            with contextlib.suppress(ValueError):
+                yield decode(line)

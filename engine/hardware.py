@@ -1,0 +1,198 @@
+"""What this machine has: GPUs through NVML, CPU and memory.
+
+A missing driver is one sentence in `Hardware.problem`; a query that a card does not support is None; a card in MIG mode
+lists its MIG devices. Nothing here raises for what the hardware lacks.
+"""
+
+import functools
+import os
+import platform
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pynvml
+
+from engine.text import clean
+
+GIB = 1024**3
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """One card, or one MIG device (`mig`). Memory in GiB."""
+
+    index: int
+    uuid: str
+    name: str
+    memory_total: float | None
+    compute_capability: tuple[int, int] | None = None
+    mig: bool = False
+
+
+@dataclass(frozen=True)
+class GpuSample:
+    """One moment of one card. Memory in GiB, utilization in percent, power in W, temperature in °C."""
+
+    gpu: int
+    memory_used: float | None
+    utilization: float | None
+    power: float | None
+    temperature: float | None
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """The machine. `problem` says why there are no GPUs to see; RAM in GiB, a container's limit where there is one."""
+
+    host: str
+    gpus: tuple[Gpu, ...]
+    problem: str | None
+    driver: str | None
+    cpu: str
+    cores: int
+    ram_total: float
+
+
+def _query(nvml: Any, name: str, *args: Any) -> Any:
+    """An NVML query, or None if the driver or the card cannot answer it."""
+    try:
+        return getattr(nvml, name)(*args)
+    except (nvml.NVMLError, AttributeError, UnicodeDecodeError):
+        return None
+
+
+def _text(value: Any) -> str:
+    return clean(value.decode(errors="replace") if isinstance(value, bytes) else str(value), keep_lines=False)
+
+
+def probe(nvml: Any = pynvml) -> Hardware:
+    """Look at the machine once. Never raises for missing hardware."""
+    gpus: list[Gpu] = []
+    problem, driver = None, None
+    try:
+        nvml.nvmlInit()
+    except nvml.NVMLError as error:
+        problem = _why_not(nvml, error)
+    else:
+        driver = _query(nvml, "nvmlSystemGetDriverVersion")
+        for index in range(_query(nvml, "nvmlDeviceGetCount") or 0):
+            gpus += _cards(nvml, index)
+        _query(nvml, "nvmlShutdown")
+        problem = None if gpus else "The driver answers but shows no GPU."
+    return Hardware(
+        host=socket.gethostname(), gpus=tuple(gpus), problem=problem, driver=_text(driver) if driver else None,
+        cpu=_cpu_name(), cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        ram_total=ram_total(),
+    )  # fmt: skip
+
+
+def _why_not(nvml: Any, error: Exception) -> str:
+    if isinstance(error, nvml.NVMLError_LibraryNotFound):
+        return "No NVIDIA driver is installed (NVML was not found)."
+    if isinstance(error, nvml.NVMLError_DriverNotLoaded):
+        return "The NVIDIA driver is installed but not loaded: try nvidia-smi."
+    if isinstance(error, nvml.NVMLError_LibRmVersionMismatch):
+        return "The NVIDIA driver and its library differ in version: reboot, or reload the driver."
+    return f"NVML does not answer: {_text(error)}."
+
+
+def _cards(nvml: Any, index: int) -> list[Gpu]:
+    """The card at an index, or its MIG devices if it is split."""
+    handle = _query(nvml, "nvmlDeviceGetHandleByIndex", index)
+    if handle is None:
+        return [Gpu(index, f"index-{index}", "lost: the driver does not reach it", None)]
+    mode = _query(nvml, "nvmlDeviceGetMigMode", handle)
+    if mode and mode[0] == 1:
+        count = _query(nvml, "nvmlDeviceGetMaxMigDeviceCount", handle) or 0
+        slices = (_query(nvml, "nvmlDeviceGetMigDeviceHandleByIndex", handle, i) for i in range(count))
+        return [_describe(nvml, index, s, mig=True) for s in slices if s is not None]
+    return [_describe(nvml, index, handle, mig=False)]
+
+
+def _describe(nvml: Any, index: int, handle: Any, mig: bool) -> Gpu:
+    memory = _query(nvml, "nvmlDeviceGetMemoryInfo", handle)
+    capability = _query(nvml, "nvmlDeviceGetCudaComputeCapability", handle)
+    return Gpu(
+        index=index,
+        uuid=_text(_query(nvml, "nvmlDeviceGetUUID", handle) or f"index-{index}"),
+        name=_text(_query(nvml, "nvmlDeviceGetName", handle) or "GPU").removeprefix("NVIDIA ").removeprefix("GeForce "),
+        memory_total=memory.total / GIB if memory else None,
+        compute_capability=tuple(capability) if capability else None,
+        mig=mig,
+    )
+
+
+class Sampler:
+    """Reads the cards' numbers again and again, with NVML kept open."""
+
+    def __init__(self, nvml: Any = pynvml) -> None:
+        self._nvml = nvml
+        self._handles: dict[int, Any] = {}
+        try:
+            nvml.nvmlInit()
+        except nvml.NVMLError:
+            return
+        for index in range(_query(nvml, "nvmlDeviceGetCount") or 0):
+            self._handles[index] = _query(nvml, "nvmlDeviceGetHandleByIndex", index)
+
+    def sample(self) -> list[GpuSample]:
+        """One sample a card; a card that was lost gives a sample of Nones."""
+        return [self._one(index, handle) for index, handle in self._handles.items()]
+
+    def _one(self, index: int, handle: Any) -> GpuSample:
+        nvml = self._nvml
+        if handle is None:
+            return GpuSample(index, None, None, None, None)
+        memory = _query(nvml, "nvmlDeviceGetMemoryInfo", handle)
+        rates = _query(nvml, "nvmlDeviceGetUtilizationRates", handle)
+        power = _query(nvml, "nvmlDeviceGetPowerUsage", handle)
+        heat = _query(nvml, "nvmlDeviceGetTemperature", handle, 0)  # 0: NVML_TEMPERATURE_GPU
+        return GpuSample(
+            gpu=index,
+            memory_used=memory.used / GIB if memory else None,
+            utilization=float(rates.gpu) if rates else None,
+            power=power / 1000 if power is not None else None,
+            temperature=float(heat) if heat is not None else None,
+        )
+
+
+@functools.cache
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
+    except OSError:
+        lines = []
+    name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
+    return clean(name or platform.processor() or platform.machine(), keep_lines=False)
+
+
+def _cgroup_bytes(name: str) -> int | None:
+    """A memory figure of this process's cgroup (version 2), or None where there is no limit."""
+    try:
+        return int(Path("/sys/fs/cgroup", name).read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def ram_total() -> float:
+    """GiB of RAM that this process may use."""
+    total = psutil.virtual_memory().total
+    return min(total, _cgroup_bytes("memory.max") or total) / GIB
+
+
+def ram_used() -> float:
+    """GiB of RAM in use that cannot be given back at once."""
+    memory = psutil.virtual_memory()
+    return float(memory.total - memory.available) / GIB
+
+
+def oom_kills() -> int | None:
+    """How often the kernel killed a process of this cgroup for memory, or None where that is not counted."""
+    try:
+        lines = Path("/sys/fs/cgroup/memory.events").read_text().splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), None)

@@ -1,0 +1,134 @@
+"""Event files into the database, once: the offset that was read is stored in the same transaction as what was read."""
+
+import contextlib
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+from engine import events as ev
+from engine.events import Record, decode
+from engine.files import complete_lines
+from engine.store import metrics, records, runs
+from engine.store.connection import transaction
+
+FILES = {"worker": "events.jsonl", "supervisor": "supervisor.jsonl"}
+
+
+def ingest(db: sqlite3.Connection, run_id: str, run_dir: Path) -> int:
+    """Read what is new in the run's two files; how many lines that was. Again, it changes nothing."""
+    return sum(_ingest_file(db, run_id, run_dir / name, source) for source, name in FILES.items())
+
+
+def _ingest_file(db: sqlite3.Connection, run_id: str, path: Path, source: str) -> int:
+    count = 0
+    while True:
+        if records.offset(db, run_id, source) >= (path.stat().st_size if path.exists() else 0):
+            return count
+        with transaction(db):
+            offset = records.offset(db, run_id, source)
+            lines, end = complete_lines(path, offset)
+            if end == offset:
+                return count  # a half line: the rest of it is on its way
+            _apply_all(db, run_id, source, lines)
+            records.set_offset(db, run_id, source, end)
+            count += len(lines)
+
+
+def _apply_all(db: sqlite3.Connection, run_id: str, source: str, lines: list[bytes]) -> None:
+    points: dict[str, list[metrics.Point]] = {}
+    for line in lines:
+        with contextlib.suppress(ValueError):  # a line whose writer was killed in the middle of it
+            record = decode(line)
+            for key, value in _values(record.event).items():
+                points.setdefault(key, []).append((record.event.step, record.attempt, record.time, value))  # type: ignore[union-attr]
+            _apply(db, run_id, source, record)
+    for key, series in points.items():
+        metrics.add(db, run_id, key, series)
+
+
+def _values(event: ev.Event) -> dict[str, float]:
+    """The metric points in an event."""
+    if isinstance(event, ev.Metric):
+        return event.values
+    if isinstance(event, ev.Memory):
+        return {"memory_allocated_gib": event.allocated_gib, "memory_reserved_gib": event.reserved_gib}
+    return {}
+
+
+def _apply(db: sqlite3.Connection, run_id: str, source: str, record: Record) -> None:
+    event, time, attempt = record.event, record.time, record.attempt
+    match event:
+        case ev.Metric():
+            evaluation = {k: v for k, v in event.values.items() if k.startswith("eval_")}
+            if evaluation:
+                records.add_evaluation(db, run_id, record, event.step, evaluation)
+            return
+        case ev.Progress():
+            fields = {"step": event.step, "total": event.total, "epoch": event.epoch}
+            return records.set_progress(db, run_id, attempt, time, **fields)
+        case ev.Memory():
+            return
+        case ev.GpuSamples():
+            return records.add_gpu_samples(db, run_id, time, event.samples)
+        case ev.Phase():
+            records.set_progress(db, run_id, attempt, time, phase=event.name)
+        case ev.Sample():
+            records.add_sample(db, run_id, record, event)
+        case ev.Checkpoint():
+            records.add_checkpoint(db, run_id, record, event)
+        case ev.Finished():
+            records.add_artifact(db, run_id, "model", event.model, event.bytes, time)
+    _change_run(db, run_id, event, time)
+    level, text = describe(event)
+    records.add_event(db, run_id, source, record, level, text)
+
+
+def _change_run(db: sqlite3.Connection, run_id: str, event: ev.Event, time: float) -> None:
+    """What an event means for the run's own row. Only `exit` ends a run: until then a retry may follow."""
+    fields: dict[str, Any] = {}
+    match event:
+        case ev.Attempt():
+            fields = {"status": "starting", "pid": event.pid, "ended_at": None, "exit_code": None, "exit_reason": None}
+        case ev.Started():
+            fields = {"status": "running", "host": event.host, "environment": {"versions": event.versions, "gpus": event.gpus}}
+            db.execute("UPDATE runs SET started_at = coalesce(started_at, ?) WHERE id = ?", (time, run_id))
+        case ev.Stopping():
+            fields = {"status": "stopping"}
+        case ev.Exit():
+            code = -event.signal if event.signal else event.code
+            fields = {"status": event.status, "ended_at": time, "exit_code": code, "exit_reason": event.text}
+    if fields:
+        runs.set_fields(db, run_id, **fields)
+
+
+def describe(event: ev.Event) -> tuple[str, str]:
+    """(level, sentence) of an event, as it stands in the run's history."""
+    match event:
+        case ev.Started():
+            return "note", f"started: pid {event.pid}, torch {event.versions.get('torch', '–')}"
+        case ev.Phase():
+            return "note", f"{event.name}: {event.text}" if event.text else event.name
+        case ev.Sample():
+            return "note", f"step {event.step}: {event.text}"
+        case ev.Checkpoint():
+            score = f", eval_loss {event.eval_loss:.3f}" if event.eval_loss is not None else ""
+            return "note", f"checkpoint {event.step} saved, {event.bytes / 2**20:,.0f} MiB{score}"
+        case ev.Notice():
+            return event.level, event.text
+        case ev.Failed():
+            return "error", event.message
+        case ev.Finished():
+            return "note", f"finished at step {event.step}"
+        case ev.Stopped():
+            return "note", f"stopped at step {event.step}" + ("" if event.checkpoint else ", nothing to resume from yet")
+        case ev.Attempt():
+            more = f", from {Path(event.resume_from).name}" if event.resume_from else ""
+            changed = f", {', '.join(f'{k}={v}' for k, v in event.overrides.items())}" if event.overrides else ""
+            return "note", f"worker started: pid {event.pid}{more}{changed}"
+        case ev.Waiting():
+            return "note", event.text
+        case ev.Stopping():
+            return "note", "asked to stop" + (" at once" if event.now else ", saving first")
+        case ev.Exit():
+            return ("note" if event.status in ("finished", "stopped") else "error"), event.text
+    return "note", event.type

@@ -1,0 +1,236 @@
+"""Starts, stops and resumes runs; checks everything that can be checked before anything is written."""
+
+import fcntl
+import os
+import shutil
+import socket
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from engine import paths
+from engine.data.formats import Loaded, load
+from engine.errors import DataError, RunError, SpaceError, TuneDeckError
+from engine.files import write_private
+from engine.hardware import probe
+from engine.models import ModelFacts, inspect_model
+from engine.outcome import usable
+from engine.planner.recommend import Reason, fill, validation_rows
+from engine.spec import RunSpec, to_yaml
+from engine.store import runs
+from engine.store.connection import open_database, transaction
+
+EPOCH = 1577836800  # 2020-01-01: six characters of base 36 reach to 2088
+DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A complete specification, why its values are what they are, and what was found out on the way."""
+
+    spec: RunSpec
+    reasons: list[Reason]
+    model: ModelFacts
+    data: Loaded
+
+
+def prepare(spec: RunSpec) -> Prepared:
+    """Check model and data and fill what is open. Writes nothing. Raises TuneDeckError."""
+    model = inspect_model(spec.model.path, spec.model.revision)
+    data = load(spec.data.path, spec.data.format, spec.data.columns, spec.data.max_rows)
+    if not model.has_template and not spec.data.template:
+        raise DataError(
+            "The model has no chat template",
+            f"{model.label} is a base model: nothing says how a conversation is written for it.",
+            "Choose one with --set data.template=chatml, or take the -Instruct model.",
+        )
+    if isinstance(spec.data.validation, str):
+        load(spec.data.validation, spec.data.format, spec.data.columns)
+    gpu = bool(usable(spec, probe().gpus))
+    spec, reasons = fill(_absolute(spec), model, len(data.rows), gpu)
+    if len(data.rows) - validation_rows(spec.data.validation, len(data.rows)) < 1:
+        raise DataError("No row is left to train on", "All rows are held out.", "Lower data.validation.")
+    prompts = spec.evaluation.prompts
+    if prompts is None:
+        prompts = [next(m["content"] for m in data.rows[0].messages if m["role"] == "user")[:500]] if _has_user(data) else []
+        spec = spec.model_copy(update={"evaluation": spec.evaluation.model_copy(update={"prompts": prompts})})
+        reasons.append(Reason("evaluation.prompts", prompts, "the first row's question, to see the answer change"))
+    return Prepared(spec, reasons, model, data)
+
+
+def _has_user(data: Loaded) -> bool:
+    return any(m["role"] == "user" for m in data.rows[0].messages)
+
+
+def _absolute(spec: RunSpec) -> RunSpec:
+    """Local paths made absolute: the worker runs elsewhere."""
+    model, data = spec.model.path, spec.data
+    if Path(model).expanduser().exists():
+        model = str(Path(model).expanduser().absolute())
+    changes: dict[str, str] = {"path": str(Path(data.path).expanduser().absolute())}
+    for name in ("validation", "template"):
+        value = getattr(data, name)
+        if isinstance(value, str) and value != "chatml":
+            changes[name] = str(Path(value).expanduser().absolute())
+    return spec.model_copy(update={
+        "model": spec.model.model_copy(update={"path": model}), "data": data.model_copy(update=changes)})  # fmt: skip
+
+
+def create(database: Path, prepared: Prepared, parent: str | None = None) -> str:
+    """Write the run directory and the run's row, start the supervisor; the run's id.
+
+    Raises SpaceError if there is no room or no permission; then nothing stays behind.
+    """
+    check_room(database, prepared)
+    db = open_database(database)
+    now = time.time()
+    run_id, run_dir = _new_directory(database, now)
+    try:
+        spec = _named(db, prepared)
+        write_private(run_dir / "spec.yaml", to_yaml(spec))
+        plan = {"reasons": [vars(r) for r in prepared.reasons]}
+        lock = take_lock(run_dir)
+        if lock is None:
+            raise RunError("The run could not be started", f"{run_dir} is locked.", "Try again.")
+        with transaction(db):
+            runs.insert(db, run_id, spec, plan, socket.gethostname(), now)
+            if parent:
+                runs.set_fields(db, run_id, parent_id=parent)
+    except (OSError, sqlite3.Error, TuneDeckError) as error:
+        shutil.rmtree(run_dir, ignore_errors=True)
+        if isinstance(error, TuneDeckError):
+            raise
+        raise SpaceError("The run could not be written", f"{run_dir}: {error}.", "Free some space, or use --db.") from None
+    finally:
+        db.close()
+    start_supervisor(database, run_dir, lock)
+    return run_id
+
+
+def _new_directory(database: Path, now: float) -> tuple[str, Path]:
+    """A fresh id, which sorts by time, and its directory."""
+    root = paths.runs_directory(database)
+    root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    number = int(now) - EPOCH
+    while True:
+        run_id, n = "", number
+        while n:
+            n, digit = divmod(n, 36)
+            run_id = DIGITS[digit] + run_id
+        try:
+            (root / run_id).mkdir(mode=0o700)
+            return run_id, root / run_id
+        except FileExistsError:
+            number += 1
+
+
+def _named(db: sqlite3.Connection, prepared: Prepared) -> RunSpec:
+    """The specification with a name that no other run has: `smollm2-lora-r16`, `smollm2-lora-r16-2`, ..."""
+    spec = prepared.spec
+    method = spec.method.kind + (f"-r{spec.method.rank}" if spec.method.kind != "full" else "")
+    base = spec.run.name or f"{prepared.model.name.lower().removesuffix('.gguf').split('/')[-1][:24].rstrip('-._')}-{method}"
+    taken = runs.names_like(db, base)
+    name = next(n for i in range(1, len(taken) + 2) if (n := base if i == 1 else f"{base}-{i}") not in taken)
+    return spec.model_copy(update={"run": spec.run.model_copy(update={"name": name})})
+
+
+def disk_needed(prepared: Prepared) -> int:
+    """Bytes that the run will write: checkpoints (weights and two optimizer moments, 4 bytes each) and the model.
+
+    An estimate: for adapters 1 % of the parameters a rank of 16, which is on the high side for all-linear.
+    """
+    parameters = prepared.model.parameters or 1_000_000_000
+    method = prepared.spec.method
+    trained = parameters if method.kind == "full" else int(parameters * 0.04 * (method.rank or 16) / 16)
+    saves = bool(prepared.spec.saving.every)
+    return trained * 12 * (prepared.spec.saving.keep + 1) * saves + trained * 4 + (64 << 20)
+
+
+def check_room(database: Path, prepared: Prepared) -> None:
+    """Whether the place can be written and has room. Raises SpaceError; leaves nothing behind."""
+    place = database.parent
+    while not place.exists():
+        place = place.parent
+    try:
+        with tempfile.TemporaryFile(dir=place):
+            pass
+    except OSError as error:
+        raise SpaceError(
+            "The runs cannot be written here", f"{database.parent}: {error.strerror}.", "Name another place with --db."
+        ) from None
+    free, needed = shutil.disk_usage(place).free, disk_needed(prepared)
+    if free < needed:
+        raise SpaceError(
+            "There is not enough disk space",
+            f"The run needs about {needed / 2**30:.1f} GiB, {place} has {free / 2**30:.1f} GiB free.",
+            "Free some, lower saving.keep, or name another place with --db.",
+        )
+
+
+def take_lock(run_dir: Path, patience: float = 0.0) -> int | None:
+    """The run's lock, held by its supervisor as long as it lives; None if one does.
+
+    Somebody who only looks holds it for a moment too: `patience` is how many seconds to wait for that.
+    """
+    fd = os.open(run_dir / "supervisor.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return fd
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                os.close(fd)
+                return None
+            time.sleep(0.05)
+
+
+def start_supervisor(database: Path, run_dir: Path, lock: int, adopt: bool = False) -> None:
+    """Start it in its own session; it inherits the lock, so there is no moment without one. Closes our copy."""
+    command = [sys.executable, "-P", "-m", "engine.supervisor", str(run_dir), f"--db={database}", f"--lock-fd={lock}"]
+    try:
+        with open(os.open(run_dir / "output.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as output:
+            subprocess.Popen(
+                command + ["--adopt"] * adopt, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
+                cwd=run_dir, start_new_session=True, pass_fds=[lock],
+            )  # fmt: skip
+    finally:
+        os.close(lock)
+
+
+def stop(database: Path, run: runs.Row, now: bool = False) -> None:
+    """Ask a run to stop: it saves a checkpoint first, or, with `now`, is killed. Raises RunError."""
+    run_dir = paths.run_directory(database, run["id"])
+    if run["status"] not in runs.ACTIVE:
+        raise RunError("The run is not running", f"{run['name']} is {run['status']}.", "Nothing has to be stopped.")
+    (run_dir / "STOP").write_text("now" if now else "soon")
+
+
+def resume(database: Path, run: runs.Row) -> None:
+    """Continue a run that stopped, failed or crashed, as the same run, from its last checkpoint. Raises RunError."""
+    run_dir = paths.run_directory(database, run["id"])
+    if run["status"] in runs.ACTIVE:
+        raise RunError("The run is still running", f"{run['name']} is {run['status']}.", f"Stop it first: tunedeck stop {run['id']}")
+    if run["status"] == "finished":
+        raise RunError("The run is finished", f"{run['name']} did all its steps.", "Start a new run to train further.")
+    if not (run_dir / "spec.yaml").is_file():
+        raise RunError("The run's files are gone", f"{run_dir} has no spec.yaml.", "Start a new run.")
+    inspect_model(run["spec"]["model"]["path"], run["spec"]["model"]["revision"])
+    load(run["spec"]["data"]["path"], run["spec"]["data"]["format"], run["spec"]["data"]["columns"], 1)
+    lock = take_lock(run_dir, patience=2.0)
+    if lock is None:
+        raise RunError("The run is still running", f"A supervisor of {run['name']} lives.", "Wait a moment, then try again.")
+    (run_dir / "STOP").unlink(missing_ok=True)
+    db = open_database(database)
+    try:
+        runs.set_fields(db, run["id"], status="starting", ended_at=None, exit_code=None, exit_reason=None)
+    except sqlite3.Error as error:
+        os.close(lock)
+        raise SpaceError("The database cannot be written", f"{database}: {error}.", "Free some space.") from None
+    finally:
+        db.close()
+    start_supervisor(database, run_dir, lock)

@@ -1,0 +1,236 @@
+"""Facts about a base model, read from its files without loading it and without torch."""
+
+import functools
+import json
+import os
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from engine.errors import ModelError
+from engine.text import clean
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What a base model's files say. `size` is bytes on disk; None is unknown."""
+
+    path: str
+    source: str
+    name: str
+    architecture: str
+    parameters: int | None
+    hidden: int
+    layers: int
+    intermediate: int
+    heads: int
+    kv_heads: int
+    vocab: int
+    context: int | None
+    dtype: str | None
+    size: int
+    has_template: bool
+    local: bool = True
+
+    @property
+    def label(self) -> str:
+        """Name and size in a few characters: `SmolLM2-135M-Instruct`."""
+        return clean(self.name, keep_lines=False)
+
+
+def inspect_model(path: str, revision: str | None = None) -> ModelFacts:
+    """The facts of a directory, a `.gguf` file, or a hub id in the cache (else its config is fetched).
+
+    Raises ModelError for a model that cannot be found, read, or trained on.
+    """
+    local = Path(path).expanduser()
+    if local.is_dir():
+        return _from_directory(local)
+    if local.is_file():
+        return _from_gguf(local)
+    if path.startswith(("/", ".", "~")) or path.count("/") > 1 or path.endswith(".gguf"):
+        raise ModelError("The model was not found", f"There is no file or directory {clean(path, False)}.", "Check the path.")
+    return _from_hub(path, revision)
+
+
+def _from_directory(path: Path, name: str | None = None, source: str = "directory") -> ModelFacts:
+    if not (path / "config.json").is_file():
+        files = sorted(path.glob("*.gguf"))
+        if len(files) == 1:
+            return _from_gguf(files[0])
+        more = f"It holds {len(files)} GGUF files: name one of them." if files else "Give the directory that holds config.json."
+        raise ModelError("This directory holds no model", f"{path} has no config.json.", more)
+    try:
+        config = json.loads((path / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError("The model's config.json cannot be read", f"{path}: {error}", "Copy the model again.") from None
+    weights = _weight_files(path)
+    return _from_config(config, path=path, name=name or path.name, source=source, weights=weights)
+
+
+def _weight_files(path: Path) -> list[Path]:
+    """The safetensors files that the index names, or all there are. Raises ModelError if there is none, or one lacks."""
+    index = path / "model.safetensors.index.json"
+    if index.is_file():
+        try:
+            names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise ModelError("The index of the weights cannot be read", str(index), "Copy the model again.") from None
+        lacking = [name for name in names if not (path / name).is_file()]
+        if lacking:
+            raise ModelError("Weights are missing", f"{path} lacks {', '.join(lacking[:3])}.", "Finish the download.")
+        return [path / name for name in names]
+    files = sorted(path.glob("*.safetensors"))
+    if not files:
+        pickled = list(path.glob("*.bin")) + list(path.glob("*.pt"))
+        raise ModelError(
+            "The model has no weights",
+            f"{path} has config.json but no .safetensors file" + (", only pickled weights." if pickled else "."),
+            "Convert the model to safetensors: pickled weights can run code." if pickled else "Finish the download.",
+        )
+    return files
+
+
+def _from_config(config: dict[str, Any], path: Path, name: str, source: str, weights: list[Path]) -> ModelFacts:
+    text = config.get("text_config") or config
+    try:
+        heads = int(text.get("num_attention_heads") or text["n_head"])
+        hidden = int(text.get("hidden_size") or text["n_embd"])
+        return ModelFacts(
+            path=str(path),
+            source=source,
+            name=name,
+            architecture=str((config.get("architectures") or [config.get("model_type", "unknown")])[0]),
+            parameters=_count_parameters(weights),
+            hidden=hidden,
+            layers=int(text.get("num_hidden_layers") or text["n_layer"]),
+            intermediate=int(text.get("intermediate_size") or text.get("n_inner") or 4 * hidden),
+            heads=heads,
+            kv_heads=int(text.get("num_key_value_heads") or heads),
+            vocab=int(text["vocab_size"]),
+            context=text.get("max_position_embeddings") or text.get("n_positions"),
+            dtype=config.get("dtype") or config.get("torch_dtype"),
+            size=sum(file.stat().st_size for file in weights),
+            has_template=_has_template(path),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelError(
+            "This is not a language model that TuneDeck can read",
+            f"{path}/config.json lacks or garbles {error}.",
+            "Give a decoder-only model (Llama, Qwen, Mistral, Gemma, ...).",
+        ) from None
+
+
+def _count_parameters(weights: list[Path]) -> int | None:
+    """Elements in the safetensors headers, or None if a header is unreadable."""
+    total = 0
+    for file in weights:
+        try:
+            with file.open("rb") as stream:
+                (length,) = struct.unpack("<Q", stream.read(8))
+                header = json.loads(stream.read(min(length, 100 << 20)))
+        except (OSError, ValueError, struct.error):
+            return None
+        for name, tensor in header.items():
+            if name != "__metadata__":
+                count = 1
+                for n in tensor["shape"]:
+                    count *= n
+                total += count
+    return total
+
+
+def _has_template(path: Path) -> bool:
+    if (path / "chat_template.jinja").is_file():
+        return True
+    try:
+        return bool(json.loads((path / "tokenizer_config.json").read_text(encoding="utf-8")).get("chat_template"))
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+def _from_gguf(path: Path) -> ModelFacts:
+    if path.suffix != ".gguf":
+        raise ModelError("This file is not a model", f"{path} is neither a directory nor a .gguf file.", "Give the model's directory.")
+    stat = path.stat()
+    return _read_gguf(path, stat.st_size, stat.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=16)
+def _read_gguf(path: Path, size: int, _modified: int) -> ModelFacts:
+    from gguf import GGUFReader  # 0.3 s, for those who have such a file
+
+    try:
+        reader = GGUFReader(path)
+        fields = reader.fields
+
+        def value(key: str, default: Any = None) -> Any:
+            return fields[key].contents() if key in fields else default
+
+        arch = str(value("general.architecture"))
+        vocab = len(fields["tokenizer.ggml.tokens"].data)
+        return ModelFacts(
+            path=str(path),
+            source="gguf",
+            name=path.stem,
+            architecture=arch,
+            parameters=sum(int(tensor.n_elements) for tensor in reader.tensors),
+            hidden=int(value(f"{arch}.embedding_length")),
+            layers=int(value(f"{arch}.block_count")),
+            intermediate=int(value(f"{arch}.feed_forward_length")),
+            heads=int(value(f"{arch}.attention.head_count")),
+            kv_heads=int(value(f"{arch}.attention.head_count_kv", value(f"{arch}.attention.head_count"))),
+            vocab=vocab,
+            context=value(f"{arch}.context_length"),
+            dtype="gguf",
+            size=size,
+            has_template=bool(value("tokenizer.chat_template")),
+        )
+    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+        raise ModelError("The GGUF file cannot be read", f"{path}: {clean(str(error), False)[:200]}", "Copy it again.") from None
+
+
+def hub_cache() -> Path:
+    """Where huggingface_hub keeps what it downloads."""
+    home = Path(os.environ.get("HF_HOME") or Path("~/.cache/huggingface").expanduser())
+    return Path(os.environ.get("HF_HUB_CACHE") or home / "hub")
+
+
+def cached_snapshot(model_id: str, revision: str | None = None) -> Path | None:
+    """The directory of a model in the hub cache, or None."""
+    folder = hub_cache() / ("models--" + model_id.replace("/", "--"))
+    try:
+        commit = (folder / "refs" / (revision or "main")).read_text().strip()
+    except OSError:
+        commit = revision or ""
+    snapshot = folder / "snapshots" / commit
+    return snapshot if commit and snapshot.is_dir() else None
+
+
+def _from_hub(model_id: str, revision: str | None) -> ModelFacts:
+    snapshot = cached_snapshot(model_id, revision)
+    if snapshot and list(snapshot.glob("*.safetensors")):
+        return _from_directory(snapshot, name=model_id, source="hub cache")
+    from huggingface_hub import hf_hub_download  # no torch in it
+
+    try:
+        config = json.loads(Path(hf_hub_download(model_id, "config.json", revision=revision)).read_text(encoding="utf-8"))
+    except Exception as error:  # the hub's own errors, httpx's, OSError: all mean that it is not to be had
+        reason = clean(str(error).strip().split("\n")[0], False)[:200]
+        raise ModelError(
+            "The model was not found",
+            f"{clean(model_id, False)} is no directory here, not in the hub cache, and the hub does not give it: {reason}",
+            "Check the name, log in with `hf auth login` if it is gated, or give a directory.",
+        ) from None
+    facts = _from_config(config, path=Path(model_id), name=model_id, source="hub", weights=[])
+    return ModelFacts(**{**vars(facts), "path": model_id, "parameters": None, "has_template": True, "local": False})
+
+
+def known_models() -> list[str]:
+    """Models on this machine: hub ids in the cache that have weights."""
+    found = []
+    for folder in sorted(hub_cache().glob("models--*")):
+        if any(folder.glob("snapshots/*/*.safetensors")):
+            found.append(folder.name.removeprefix("models--").replace("--", "/"))
+    return found

@@ -1,0 +1,46 @@
+"""Processes by pid and start time, so that a reused pid fools nobody."""
+
+import signal
+from pathlib import Path
+
+import psutil
+
+
+def start_time(pid: int) -> float:
+    """When the process started, unix seconds. Raises psutil.NoSuchProcess."""
+    return float(psutil.Process(pid).create_time())
+
+
+def alive(pid: int, started: float) -> bool:
+    """Whether the process with this pid still is the one that started then; a zombie is dead."""
+    try:
+        process = psutil.Process(pid)
+        return abs(process.create_time() - started) < 1.0 and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
+
+
+def find_worker(run_dir: Path) -> tuple[int, float] | None:
+    """A worker (or its torchrun agent) of this run that runs now, found by its command line.
+
+    For the moment between a worker's start and the line that records it: the oldest such process is returned.
+    """
+    found = []
+    for process in psutil.process_iter(["cmdline", "create_time", "status"]):
+        command = process.info["cmdline"] or []
+        if "engine.worker" in command and str(run_dir) in command and process.info["status"] != psutil.STATUS_ZOMBIE:
+            found.append((process.info["create_time"], process.pid))
+    return (min(found)[1], min(found)[0]) if found else None
+
+
+def kill_tree(pid: int, started: float) -> None:
+    """Kill a process, its descendants and its process group, if it still is the one that started then."""
+    if not alive(pid, started):
+        return
+    process = psutil.Process(pid)
+    victims = [process, *process.children(recursive=True)]
+    for victim in victims:
+        try:
+            victim.send_signal(signal.SIGKILL)
+        except psutil.Error:
+            continue

@@ -1,0 +1,52 @@
+"""Makes the database true: what happened while nobody watched is read from the run directories."""
+
+import contextlib
+import os
+import socket
+import sqlite3
+from pathlib import Path
+
+from engine import outcome, paths
+from engine.files import EventFile
+from engine.ingest import ingest
+from engine.launch import start_supervisor, take_lock
+from engine.processes import alive, find_worker
+from engine.store import runs
+
+
+def reconcile(db: sqlite3.Connection, database: Path) -> None:
+    """Look after every run that the database holds for alive and whose supervisor is gone.
+
+    If its worker lives it gets a new supervisor; if not, what it still said is ingested and the run is marked as it
+    ended. Runs of other hosts are left alone: their processes cannot be seen from here.
+    """
+    for run in runs.active(db):
+        run_dir = paths.run_directory(database, run["id"])
+        if run["host"] == socket.gethostname():
+            with contextlib.suppress(OSError):  # a run that cannot be read must not hide the others
+                _look_after(db, database, run["id"], run_dir)
+
+
+def _look_after(db: sqlite3.Connection, database: Path, run_id: str, run_dir: Path) -> None:
+    if not run_dir.is_dir():
+        runs.set_fields(db, run_id, status="crashed", exit_reason="its directory is gone")
+        return
+    lock = take_lock(run_dir)
+    if lock is None:
+        return  # a supervisor watches it
+    history = outcome.read_history(run_dir)
+    if not history.ended and _lives(run_dir, history):
+        start_supervisor(database, run_dir, lock, adopt=True)
+        return
+    try:
+        if not history.ended:
+            log = EventFile(run_dir / "supervisor.jsonl", max(1, history.attempt))
+            log.append(outcome.verdict(history, run_dir, None, None, host_oom=False, killed=False))
+            log.close()
+        ingest(db, run_id, run_dir)
+    finally:
+        os.close(lock)
+
+
+def _lives(run_dir: Path, history: outcome.History) -> bool:
+    return bool(history.worker and alive(*history.worker)) or find_worker(run_dir) is not None

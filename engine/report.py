@@ -1,0 +1,113 @@
+"""What the verbs print for people: tables and lines, cleaned of control sequences, a dash for what is not known."""
+
+import math
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from engine.text import clean
+
+GLYPHS = {
+    "queued": "○", "starting": "◔", "running": "●", "stopping": "◑", "finished": "✓", "stopped": "■", "failed": "✗",
+    "crashed": "!", "oom": "▲",
+}  # fmt: skip
+
+
+def number(value: Any, digits: int = 3) -> str:
+    """A measured value, or a dash. Texts such as nan stay."""
+    if value is None:
+        return "–"
+    value = float(value)
+    if not math.isfinite(value):
+        return str(value)
+    return f"{value:,.{digits}f}"
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds as people say them: `41 s`, `33 min`, `2.4 h`, `3.1 d`."""
+    if seconds is None:
+        return "–"
+    for size, unit in ((86400, "d"), (3600, "h")):
+        if seconds >= 2 * size or (unit == "h" and seconds >= 100 * 60):
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds / 60:.0f} min" if seconds >= 100 else f"{seconds:.0f} s"
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:
+    """Columns as wide as they must be; those in `right` aligned at the right."""
+    cells = [list(head), *([clean(c, keep_lines=False) for c in row] for row in rows)]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(head))]
+    lines = []
+    for row in cells:
+        parts = [c.rjust(w) if i in right else c.ljust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))]
+        lines.append("  ".join(parts).rstrip())
+    return "\n".join(lines)
+
+
+def last(run: dict[str, Any], key: str, which: str = "last") -> Any:
+    return run["latest"].get(key, {}).get(which)
+
+
+def runs_table(runs: list[dict[str, Any]]) -> str:
+    """The list of runs, newest first."""
+    rows = []
+    for run in runs:
+        ended = run["ended_at"] or time.time()
+        took = ended - run["started_at"] if run["started_at"] else None
+        rows.append([
+            run["id"], f"{GLYPHS[run['status']]} {run['status']}", run["name"], run["model"], run["method"],
+            number(last(run, "loss")), number(last(run, "eval_loss", "best")),
+            number(last(run, "memory_allocated_gib", "max"), 1), number(last(run, "tokens_per_second"), 0), duration(took),
+        ])  # fmt: skip
+    head = ["id", "status", "name", "model", "method", "loss", "best eval", "peak GiB", "tok/s", "time"]
+    return table(head, rows, right=(5, 6, 7, 8, 9))
+
+
+def progress_line(run: dict[str, Any]) -> str:
+    """`step 12 of 30  40 %  loss 1.23  142 tok/s`, or the phase before training."""
+    progress = run["progress"] or {}
+    if not progress.get("total"):
+        return f"{run['status']}" + (f"  {progress['phase']}" if progress.get("phase") else "")
+    step, total = progress["step"], progress["total"]
+    return (
+        f"step {step} of {total}  {100 * step // total} %  loss {number(last(run, 'loss'))}"
+        f"  {number(last(run, 'tokens_per_second'), 0)} tok/s  {progress.get('phase') or ''}"
+    )
+
+
+def run_page(run: dict[str, Any], events: list[dict[str, Any]], samples: list[dict[str, Any]]) -> str:
+    """Everything about one run on one page."""
+    lines = [f"{run['name']}   {run['id']}   {GLYPHS[run['status']]} {run['status']}"]
+    if run["exit_reason"]:
+        lines.append(f"  {run['exit_reason']}")
+    lines += [f"  {progress_line(run)}", ""]
+    summary = [[k, number(v["last"], 4), number(v["min"], 4), number(v["max"], 4), str(v["step"])]
+               for k, v in sorted(run["latest"].items())]  # fmt: skip
+    if summary:
+        lines += [table(["metric", "last", "min", "max", "step"], summary, right=(1, 2, 3, 4)), ""]
+    reasons = {r["field"]: r["why"] for r in (run["plan"] or {}).get("reasons", [])}
+    shown = [[path, value, reasons.get(path, "")] for path, value in run["params"] if value not in (None, "", "[]")]
+    lines += [table(["setting", "value", "why"], shown), ""]
+    for sample in samples:
+        lines.append(f"step {sample['step']:>5}  > {sample['prompt']}\n            {sample['text']}")
+    lines += [f"{time.strftime('%H:%M:%S', time.localtime(e['time']))}  {e['text']}" for e in events if e["type"] != "sample"]
+    return clean("\n".join(lines))
+
+
+def gpu_table(hardware: Any, samples: dict[int, Any]) -> str:
+    """The machine: its cards, or why there are none, and its CPU."""
+    lines = []
+    rows = []
+    for gpu in hardware.gpus:
+        now = samples.get(gpu.index)
+        rows.append([
+            str(gpu.index), gpu.name + (" MIG" if gpu.mig else ""), number(now and now.memory_used, 1),
+            number(gpu.memory_total, 1), number(now and now.utilization, 0), number(now and now.power, 0),
+            number(now and now.temperature, 0),
+        ])  # fmt: skip
+    if rows:
+        lines.append(table(["GPU", "card", "used GiB", "of GiB", "load %", "W", "°C"], rows, right=(2, 3, 4, 5, 6)))
+    else:
+        lines.append(f"No GPU: {hardware.problem}")
+    lines.append(f"CPU {hardware.cpu}, {hardware.cores} cores, {hardware.ram_total:.1f} GiB RAM")
+    return "\n".join(lines)

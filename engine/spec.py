@@ -1,0 +1,232 @@
+"""What a run is: every choice, checked, in YAML and out.
+
+A field that is None is recommended by `engine.planner.recommend`; what is stored with a run is complete.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from engine.errors import SpecError
+from engine.text import clean
+
+Every = Annotated[float, Field(ge=0, description="steps; below 1 a fraction of an epoch; 0 never")]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+class ModelSpec(Section):
+    path: str = Field(min_length=1, description="a directory, a .gguf file or a hub id")
+    revision: str | None = None
+    trust_remote_code: bool = False
+
+
+class DataSpec(Section):
+    path: str = Field(min_length=1, description="a .json or .jsonl file")
+    format: Literal["alpaca", "messages"] | None = None
+    columns: dict[str, str] = Field(default_factory=dict, description="our column name to the file's")
+    template: str | None = Field(None, description="chatml or a Jinja file; the model's own if None")
+    validation: float | str | None = Field(None, description="a fraction, a number of rows, or a file")
+    max_rows: int | None = Field(None, ge=1)
+
+    @field_validator("validation")
+    @classmethod
+    def _not_negative(cls, value: float | str | None) -> float | str | None:
+        if isinstance(value, float) and value < 0:
+            raise ValueError("must not be negative")
+        return value
+
+
+class QuantizationSpec(Section):
+    bits: Literal[4] = 4
+    type: Literal["nf4", "fp4"] = "nf4"
+    double: bool = True
+
+
+class MethodSpec(Section):
+    kind: Literal["lora", "qlora", "full"] = "lora"
+    rank: int | None = Field(None, ge=1, le=4096)
+    alpha: float | None = Field(None, gt=0)
+    dropout: float | None = Field(None, ge=0, lt=1)
+    targets: str | list[str] = Field("all-linear", description="all-linear, attention, or module names")
+    variant: Literal["dora", "rslora"] | None = None
+    modules_to_save: list[str] = Field(default_factory=list)
+    quantization: QuantizationSpec = QuantizationSpec()
+
+
+class TrainingSpec(Section):
+    learning_rate: float | None = Field(None, gt=0, lt=1)
+    epochs: float | None = Field(None, gt=0)
+    max_steps: int | None = Field(None, ge=1)
+    micro_batch: int | None = Field(None, ge=1)
+    accumulation: int | None = Field(None, ge=1)
+    max_length: int | None = Field(None, ge=8)
+    long_rows: Literal["drop", "cut"] = "drop"
+    packing: bool | None = None
+    checkpointing: bool | None = None
+    optimizer: str = "adamw_torch_fused"
+    precision: Literal["bf16", "mixed", "fp32"] | None = None
+    attention: str = "sdpa"
+    schedule: str = "cosine"
+    warmup: float = Field(0.03, ge=0, description="steps; below 1 a fraction of all steps")
+    weight_decay: float = Field(0.0, ge=0)
+    max_grad_norm: float = Field(1.0, ge=0)
+    seed: int = Field(42, ge=0)
+
+
+class EvaluationSpec(Section):
+    every: Every | None = None
+    prompts: list[str] | None = None
+    early_stopping: int | None = Field(None, ge=1, description="evaluations without improvement before stopping")
+
+
+class SavingSpec(Section):
+    every: Every | None = None
+    keep: int = Field(2, ge=1)
+
+
+class ExtraSpec(Section):
+    """Passed on as they are, and checked against the library's own fields before anything loads."""
+
+    trainer: dict[str, Any] = Field(default_factory=dict)
+    peft: dict[str, Any] = Field(default_factory=dict)
+    model: dict[str, Any] = Field(default_factory=dict)
+
+
+class ComputeSpec(Section):
+    devices: Literal["auto", "cpu"] | list[int] = "auto"
+    processes: int = Field(1, ge=1)
+    sharding: Literal["ddp"] = "ddp"
+
+
+class RunSection(Section):
+    name: str | None = Field(None, max_length=80)
+    project: str = "default"
+    tags: list[str] = Field(default_factory=list)
+    note: str = ""
+
+    @field_validator("name", "project", "note")
+    @classmethod
+    def _printable(cls, value: str | None) -> str | None:
+        return clean(value, keep_lines=False).strip() if value else value
+
+
+class RunSpec(Section):
+    """The whole of a run. Frozen; unknown keys are refused."""
+
+    model: ModelSpec
+    data: DataSpec
+    objective: Literal["sft"] = "sft"
+    method: MethodSpec = MethodSpec()
+    training: TrainingSpec = TrainingSpec()
+    evaluation: EvaluationSpec = EvaluationSpec()
+    saving: SavingSpec = SavingSpec()
+    extra: ExtraSpec = ExtraSpec()
+    report_to: list[str] = Field(default_factory=list)
+    compute: ComputeSpec = ComputeSpec()
+    run: RunSection = RunSection()
+
+    @model_validator(mode="after")
+    def _adapters_only(self) -> "RunSpec":
+        if self.method.kind == "full" and (self.method.variant or self.method.modules_to_save):
+            raise ValueError("method.variant and method.modules_to_save belong to lora and qlora, not to full")
+        return self
+
+
+def parse(raw: Any) -> RunSpec:
+    """Validate a nested mapping. Raises SpecError with every problem at once."""
+    try:
+        return RunSpec.model_validate(raw)
+    except ValidationError as error:
+        problems = [_sentence(p) for p in error.errors(include_url=False)]
+        title = "The run specification has a problem" if len(problems) == 1 else "The run specification has problems"
+        raise SpecError(title, "; ".join(problems), _hint(error)) from None
+
+
+def _sentence(problem: Any) -> str:
+    path = ".".join(str(part) for part in problem["loc"]) or "spec"
+    if problem["type"] == "extra_forbidden":
+        return f"{path} is not a known key"
+    if problem["type"] == "missing":
+        return f"{path} is required"
+    return f"{path}: {problem['msg'].removeprefix('Value error, ')} (given: {clean(repr(problem['input']), False)[:60]})"
+
+
+def _hint(error: ValidationError) -> str:
+    unknown = [p["loc"] for p in error.errors() if p["type"] == "extra_forbidden"]
+    if not unknown:
+        return "Correct the value in the file, or pass another with --set."
+    section = RunSpec.model_fields.get(str(unknown[0][0])) if len(unknown[0]) > 1 else None
+    known = getattr(section.annotation, "model_fields", RunSpec.model_fields) if section else RunSpec.model_fields
+    return f"Known keys there: {', '.join(known)}."
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A specification file as a mapping, unchecked. Raises SpecError."""
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SpecError("The specification cannot be read", f"{path}: {error.strerror}", "Check the path.") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SpecError("The specification is not YAML", f"{path}: {clean(str(error), False)}", "Mend the line named.") from None
+    if not isinstance(raw, dict):
+        raise SpecError("The specification is empty", f"{path} holds no mapping", "See the README for an example.")
+    return raw
+
+
+def apply_sets(raw: dict[str, Any], sets: list[str]) -> dict[str, Any]:
+    """A copy of a nested mapping with `a.b=value` applied, values read as YAML. Raises SpecError."""
+    result = dict(raw)
+    for item in sets:
+        path, equals, text = item.partition("=")
+        if not equals or not path:
+            raise SpecError("--set needs path=value", f"'{item}' is not of that form", "As in --set training.epochs=2")
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise SpecError("--set has an unreadable value", clean(f"{item}: {error}", False), "Quote it as YAML.") from None
+        # YAML 1.1 reads 2e-4 (no dot) as text, which is how people write learning rates
+        if isinstance(value, str):
+            value = _number(value)
+        result = _assign(result, path.split("."), value, path)
+    return result
+
+
+def _number(text: str) -> str | float:
+    try:
+        return float(text) if "e" in text.lower() else text
+    except ValueError:
+        return text
+
+
+def _assign(node: dict[str, Any], keys: list[str], value: Any, path: str) -> dict[str, Any]:
+    if len(keys) == 1:
+        return {**node, keys[0]: value}
+    child = node.get(keys[0])
+    if child is not None and not isinstance(child, dict):
+        raise SpecError("--set goes through a value", f"{path}: {keys[0]} is not a section", "Check the path.")
+    return {**node, keys[0]: _assign(child or {}, keys[1:], value, path)}
+
+
+def to_yaml(spec: RunSpec) -> str:
+    return yaml.safe_dump(spec.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def flatten(raw: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """`{"a": {"b": 1}}` as `{"a.b": 1}`; lists stay whole; an empty section disappears."""
+    flat: dict[str, Any] = {}
+    for key, value in raw.items():
+        if isinstance(value, dict):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema of a specification, for editors."""
+    return RunSpec.model_json_schema()

@@ -1,0 +1,84 @@
+"""The schema, as an append-only list of migrations, one transaction each."""
+
+from collections.abc import Callable
+from typing import Any
+
+INITIAL = """
+CREATE TABLE runs (
+    id TEXT PRIMARY KEY, name TEXT NOT NULL, project TEXT NOT NULL, status TEXT NOT NULL, method TEXT, model TEXT,
+    dataset TEXT, created_at REAL NOT NULL, started_at REAL, ended_at REAL, exit_code INTEGER, exit_reason TEXT,
+    spec TEXT NOT NULL, plan TEXT, environment TEXT, parent_id TEXT REFERENCES runs(id), host TEXT, pid INTEGER,
+    tags TEXT NOT NULL DEFAULT '[]', note TEXT NOT NULL DEFAULT '', archived INTEGER NOT NULL DEFAULT 0
+);
+CREATE INDEX runs_by_status ON runs(status);
+CREATE TABLE params (run_id TEXT, path TEXT, value TEXT, PRIMARY KEY (run_id, path)) WITHOUT ROWID;
+CREATE TABLE progress (
+    run_id TEXT PRIMARY KEY, attempt INTEGER, phase TEXT, step INTEGER, total INTEGER, epoch REAL, time REAL
+) WITHOUT ROWID;
+CREATE TABLE series (id INTEGER PRIMARY KEY, run_id TEXT NOT NULL, key TEXT NOT NULL, UNIQUE (run_id, key));
+CREATE TABLE points (
+    series INTEGER, step INTEGER, attempt INTEGER, time REAL, value, PRIMARY KEY (series, step, attempt)
+) WITHOUT ROWID;
+CREATE VIEW metrics AS
+    SELECT series.run_id, series.key, points.step, points.time, points.value FROM points
+    JOIN series ON series.id = points.series
+    WHERE NOT EXISTS (
+        SELECT 1 FROM points AS later
+        WHERE later.series = points.series AND later.step = points.step AND later.attempt > points.attempt
+    );
+CREATE TABLE latest (
+    run_id TEXT, key TEXT, step INTEGER, last, min, max, best, PRIMARY KEY (run_id, key)
+) WITHOUT ROWID;
+CREATE TABLE gpu_samples (
+    run_id TEXT, time REAL, gpu INTEGER, memory_used REAL, utilization REAL, power REAL, temperature REAL,
+    PRIMARY KEY (run_id, gpu, time)
+) WITHOUT ROWID;
+CREATE TABLE events (
+    run_id TEXT, source TEXT, seq INTEGER, attempt INTEGER, time REAL, type TEXT, level TEXT, text TEXT, data TEXT,
+    PRIMARY KEY (run_id, source, seq)
+) WITHOUT ROWID;
+CREATE TABLE checkpoints (
+    run_id TEXT, step INTEGER, attempt INTEGER, time REAL, path TEXT, bytes INTEGER, eval_loss REAL,
+    PRIMARY KEY (run_id, step)
+) WITHOUT ROWID;
+CREATE TABLE evaluations (
+    run_id TEXT, step INTEGER, attempt INTEGER, time REAL, data TEXT, PRIMARY KEY (run_id, step)
+) WITHOUT ROWID;
+CREATE TABLE samples (
+    run_id TEXT, step INTEGER, prompt TEXT, attempt INTEGER, time REAL, text TEXT, PRIMARY KEY (run_id, step, prompt)
+) WITHOUT ROWID;
+CREATE TABLE artifacts (
+    run_id TEXT, kind TEXT, path TEXT, bytes INTEGER, time REAL, PRIMARY KEY (run_id, kind, path)
+) WITHOUT ROWID;
+CREATE TABLE ingested (run_id TEXT, source TEXT, offset INTEGER, PRIMARY KEY (run_id, source)) WITHOUT ROWID;
+"""
+
+
+def _initial(db: Any) -> None:
+    _script(db, INITIAL)
+
+
+MIGRATIONS: list[tuple[str, Callable[[Any], None]]] = [("initial", _initial)]
+VERSION = len(MIGRATIONS)
+
+
+def _script(db: Any, text: str) -> None:
+    """Statement by statement: `executescript` would commit the migration's transaction."""
+    for statement in text.split(";\n"):
+        if statement.strip():
+            db.execute(statement)
+
+
+def migrate(connection: Any) -> None:
+    """Bring a database to VERSION. The caller holds the lock."""
+    # sqlite_utils imports pandas where it is installed (0.6 s), so only who migrates pays for it
+    import sqlite_utils
+    from sqlite_utils.migrations import Migrations
+
+    steps = Migrations("tunedeck")
+    for name, function in MIGRATIONS:
+        steps(name=name)(function)
+    db = sqlite_utils.Database(connection)
+    steps.apply(db)
+    connection.execute(f"PRAGMA user_version = {VERSION}")
+    connection.commit()

@@ -1,0 +1,106 @@
+"""What happened in a run: events, progress, checkpoints, evaluations, samples, artifacts, GPU samples."""
+
+import json
+import sqlite3
+from typing import Any
+
+from engine import events as ev
+
+Row = dict[str, Any]
+
+
+def offset(db: sqlite3.Connection, run_id: str, source: str) -> int:
+    """How many bytes of this file of the run are in the database."""
+    row = db.execute("SELECT offset FROM ingested WHERE run_id = ? AND source = ?", (run_id, source)).fetchone()
+    return int(row[0]) if row else 0
+
+
+def set_offset(db: sqlite3.Connection, run_id: str, source: str, value: int) -> None:
+    db.execute("INSERT OR REPLACE INTO ingested VALUES (?, ?, ?)", (run_id, source, value))
+
+
+def add_event(db: sqlite3.Connection, run_id: str, source: str, record: ev.Record, level: str, text: str) -> None:
+    event = record.event
+    data = event.data if isinstance(event, ev.Unknown) else vars(event)
+    db.execute(
+        "INSERT OR IGNORE INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (run_id, source, record.seq, record.attempt, record.time, event.type, level, text, json.dumps(data)),
+    )
+
+
+def set_progress(db: sqlite3.Connection, run_id: str, attempt: int, time: float, **fields: Any) -> None:
+    """Change the run's one row of progress: phase, step, total, epoch."""
+    db.execute("INSERT OR IGNORE INTO progress (run_id) VALUES (?)", (run_id,))
+    names = ", ".join(f"{name} = ?" for name in fields)
+    db.execute(
+        f"UPDATE progress SET attempt = ?, time = ?, {names} WHERE run_id = ?", (attempt, time, *fields.values(), run_id)
+    )
+
+
+def add_checkpoint(db: sqlite3.Connection, run_id: str, record: ev.Record, event: ev.Checkpoint) -> None:
+    db.execute(
+        "INSERT OR REPLACE INTO checkpoints VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (run_id, event.step, record.attempt, record.time, event.path, event.bytes, event.eval_loss),
+    )
+
+
+def add_evaluation(db: sqlite3.Connection, run_id: str, record: ev.Record, step: int, values: dict[str, float]) -> None:
+    db.execute(
+        "INSERT OR REPLACE INTO evaluations VALUES (?, ?, ?, ?, ?)",
+        (run_id, step, record.attempt, record.time, json.dumps({k: ev.finite(v) for k, v in values.items()})),
+    )
+
+
+def add_sample(db: sqlite3.Connection, run_id: str, record: ev.Record, event: ev.Sample) -> None:
+    db.execute(
+        "INSERT OR REPLACE INTO samples VALUES (?, ?, ?, ?, ?, ?)",
+        (run_id, event.step, event.prompt, record.attempt, record.time, event.text),
+    )
+
+
+def add_artifact(db: sqlite3.Connection, run_id: str, kind: str, path: str, size: int, time: float) -> None:
+    db.execute("INSERT OR REPLACE INTO artifacts VALUES (?, ?, ?, ?, ?)", (run_id, kind, path, size, time))
+
+
+def add_gpu_samples(db: sqlite3.Connection, run_id: str, time: float, samples: list[dict[str, Any]]) -> None:
+    columns = ("gpu", "memory_used", "utilization", "power", "temperature")
+    db.executemany(
+        "INSERT OR IGNORE INTO gpu_samples VALUES (?, ?, ?, ?, ?, ?, ?)",
+        [(run_id, time, *(sample.get(c) for c in columns)) for sample in samples],
+    )
+
+
+def _rows(db: sqlite3.Connection, table: str, run_id: str, order: str) -> list[Row]:
+    return [dict(r) for r in db.execute(f"SELECT * FROM {table} WHERE run_id = ? ORDER BY {order}", (run_id,))]
+
+
+def events(db: sqlite3.Connection, run_id: str, limit: int = 1000) -> list[Row]:
+    """The newest `limit` events in order of time, their data parsed."""
+    rows = _rows(db, "events", run_id, "time DESC, seq DESC")[:limit]
+    return [{**row, "data": json.loads(row["data"])} for row in reversed(rows)]
+
+
+def last_event(db: sqlite3.Connection, run_id: str, types: tuple[str, ...]) -> Row | None:
+    """The newest event of these types, its data parsed."""
+    marks = ", ".join("?" * len(types))
+    row = db.execute(
+        f"SELECT * FROM events WHERE run_id = ? AND type IN ({marks}) ORDER BY attempt DESC, time DESC, seq DESC LIMIT 1",
+        (run_id, *types),
+    ).fetchone()
+    return {**dict(row), "data": json.loads(row["data"])} if row else None
+
+
+def checkpoints(db: sqlite3.Connection, run_id: str) -> list[Row]:
+    return _rows(db, "checkpoints", run_id, "step")
+
+
+def samples(db: sqlite3.Connection, run_id: str) -> list[Row]:
+    return _rows(db, "samples", run_id, "step, prompt")
+
+
+def gpu_samples(db: sqlite3.Connection, run_id: str) -> list[Row]:
+    return _rows(db, "gpu_samples", run_id, "time, gpu")
+
+
+def artifacts(db: sqlite3.Connection, run_id: str) -> list[Row]:
+    return _rows(db, "artifacts", run_id, "time")

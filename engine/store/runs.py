@@ -1,0 +1,105 @@
+"""Runs: insert, find, list, change."""
+
+import json
+import sqlite3
+from typing import Any
+
+from engine.errors import RunError
+from engine.spec import RunSpec, flatten
+from engine.text import clean
+
+Row = dict[str, Any]
+ACTIVE = ("queued", "starting", "running", "stopping")
+_JSON = ("spec", "plan", "environment", "tags")
+
+
+def insert(db: sqlite3.Connection, run_id: str, spec: RunSpec, plan: Any, host: str, created_at: float) -> None:
+    """Record a new run as queued, with its parameters."""
+    raw = spec.model_dump(mode="json")
+    db.execute(
+        "INSERT INTO runs (id, name, project, status, method, model, dataset, created_at, spec, plan, host, tags, note)"
+        " VALUES (?, ?, ?, 'queued', ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (run_id, spec.run.name, spec.run.project, spec.method.kind, spec.model.path.rstrip("/").rsplit("/", 1)[-1].removesuffix(".gguf"),
+         spec.data.path.rsplit("/", 1)[-1], created_at, json.dumps(raw), json.dumps(plan), host,
+         json.dumps(spec.run.tags), spec.run.note),
+    )  # fmt: skip
+    db.executemany("INSERT INTO params VALUES (?, ?, ?)", [(run_id, p, _param(v)) for p, v in flatten(raw).items()])
+
+
+def _param(value: Any) -> str | None:
+    return value if value is None or isinstance(value, str) else json.dumps(value)
+
+
+def decode(row: sqlite3.Row) -> Row:
+    """A row as a dictionary, its JSON columns parsed."""
+    run = dict(row)
+    for column in _JSON:
+        run[column] = json.loads(run[column]) if run.get(column) else None
+    return run
+
+
+def find(db: sqlite3.Connection, name: str) -> Row:
+    """The run with this id, unique prefix of an id, or name. Raises RunError."""
+    row = db.execute("SELECT * FROM runs WHERE id = ?", (name,)).fetchone()
+    if row:
+        return decode(row)
+    rows = db.execute(
+        "SELECT * FROM runs WHERE name = ? OR substr(id, 1, length(?)) = ? ORDER BY created_at DESC", (name, name, name)
+    ).fetchall()
+    named = [r for r in rows if r["name"] == name]
+    rows = named or rows
+    if len(rows) == 1:
+        return decode(rows[0])
+    shown = clean(name, keep_lines=False)
+    if not rows:
+        raise RunError("There is no such run", f"No id or name matches '{shown}'.", "List them: tunedeck runs")
+    ids = ", ".join(r["id"] for r in rows[:5])
+    raise RunError("That means several runs", f"'{shown}' matches {len(rows)} runs: {ids}.", "Give more of the id.")
+
+
+def listing(db: sqlite3.Connection, archived: bool = False) -> list[Row]:
+    """All runs, newest first, with `latest` {key: {step, last, min, max, best}} and `progress`."""
+    rows = [decode(r) for r in db.execute(
+        "SELECT * FROM runs WHERE archived <= ? ORDER BY created_at DESC, id DESC", (int(archived),))]  # fmt: skip
+    latest: dict[str, dict[str, Row]] = {}
+    for r in db.execute("SELECT run_id, key, step, last, min, max, best FROM latest"):
+        latest.setdefault(r[0], {})[r[1]] = {"step": r[2], "last": r[3], "min": r[4], "max": r[5], "best": r[6]}
+    progress = {r["run_id"]: dict(r) for r in db.execute("SELECT * FROM progress")}
+    for row in rows:
+        row["latest"] = latest.get(row["id"], {})
+        row["progress"] = progress.get(row["id"])
+    return rows
+
+
+def one(db: sqlite3.Connection, run_id: str) -> Row:
+    """A single run as `listing` has it. Raises RunError."""
+    run = find(db, run_id)
+    run["latest"] = {
+        r["key"]: {k: r[k] for k in ("step", "last", "min", "max", "best")}
+        for r in db.execute("SELECT * FROM latest WHERE run_id = ?", (run["id"],))
+    }
+    progress = db.execute("SELECT * FROM progress WHERE run_id = ?", (run["id"],)).fetchone()
+    run["progress"] = dict(progress) if progress else None
+    return run
+
+
+def params(db: sqlite3.Connection, run_id: str) -> list[tuple[str, str | None]]:
+    """The specification, flattened: path and value."""
+    return [(r[0], r[1]) for r in db.execute("SELECT path, value FROM params WHERE run_id = ? ORDER BY path", (run_id,))]
+
+
+def active(db: sqlite3.Connection) -> list[sqlite3.Row]:
+    """Runs that the database holds for alive: id, status, host."""
+    return db.execute(f"SELECT id, status, host FROM runs WHERE status IN {ACTIVE}").fetchall()
+
+
+def set_fields(db: sqlite3.Connection, run_id: str, **fields: Any) -> None:
+    """Change columns of a run; lists and dictionaries are stored as JSON."""
+    names = ", ".join(f"{name} = ?" for name in fields)
+    values = [json.dumps(v) if isinstance(v, list | dict) else v for v in fields.values()]
+    db.execute(f"UPDATE runs SET {names} WHERE id = ?", (*values, run_id))
+
+
+def names_like(db: sqlite3.Connection, prefix: str) -> set[str]:
+    """Names of runs that start so."""
+    return {r[0] for r in db.execute("SELECT name FROM runs WHERE substr(name, 1, ?) = ?", (len(prefix), prefix))}

@@ -1,0 +1,202 @@
+"""`python -P -m engine.supervisor RUN_DIR --db DB --lock-fd N`: watches over one run until it ends.
+
+Starts the worker, samples the GPUs each second, brings both event files into the database, obeys STOP, restarts after
+CUDA ran out of memory with a smaller micro-batch, and records how it ended. The database may be locked or full: the
+files have everything, and what could not be written is written later. Never imports torch.
+"""
+
+import argparse
+import contextlib
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO
+
+import psutil
+import yaml
+
+from engine import outcome
+from engine.events import Attempt, Exit, GpuSamples, Notice, Stopping, Waiting
+from engine.files import EventFile
+from engine.hardware import Gpu, Sampler, oom_kills, probe
+from engine.ingest import ingest
+from engine.leases import try_lease
+from engine.processes import alive, find_worker, kill_tree, start_time
+from engine.spec import RunSpec, parse
+from engine.store.connection import open_database
+
+TICK = 0.2
+SAMPLE_SECONDS = 1.0
+
+
+class Watch:
+    """One attempt: the process that runs it, by pid and start time, and its exit status if it is our child."""
+
+    def __init__(self, pid: int, started: float, child: "subprocess.Popen[bytes] | None" = None) -> None:
+        self.pid, self.started, self.child = pid, started, child
+
+    def running(self) -> bool:
+        return self.child.poll() is None if self.child else alive(self.pid, self.started)
+
+    def status(self) -> tuple[int | None, int | None]:
+        """(exit code, signal), either None."""
+        code = self.child.returncode if self.child else None
+        return (None, -code) if code is not None and code < 0 else (code, None)
+
+
+class Supervisor:
+    """Holds the run's lock (inherited, see launch.py) for as long as the process lives."""
+
+    def __init__(self, run_dir: Path, database: Path) -> None:
+        self.run_dir = run_dir
+        self.database = database
+        self.spec = parse(yaml.safe_load((run_dir / "spec.yaml").read_text(encoding="utf-8")))
+        self.history = outcome.read_history(run_dir)
+        self.log = EventFile(run_dir / "supervisor.jsonl", self.history.attempt)
+        self.db: sqlite3.Connection | None = None
+        self.sampler = Sampler()
+        self.leases: list[int] = []
+        self.stopping: str | None = None
+        self._next_sample = 0.0
+
+    def run(self, adopt: bool) -> None:
+        """Start a worker, or adopt the one that lives; again after an out-of-memory error, until the run has ended."""
+        watch = self._adopted() if adopt else None
+        if adopt and watch is None:
+            return self._end(outcome.verdict(self.history, self.run_dir, None, None, False, False))
+        overrides: dict[str, int] = {}
+        while True:
+            kills_before = oom_kills()
+            if watch is None:
+                gpus = self._wait_for_gpus()
+                if gpus is None:
+                    return self._end(Exit("stopped", "stopped while it waited"))
+                watch = self._start(gpus, overrides)
+            self._follow(watch)
+            ended = self._verdict(watch, kills_before)
+            smaller = outcome.smaller_batch(self.spec, overrides) if ended.status == "oom" and not self.stopping else None
+            if smaller is None or not self.history.last_failed_oom:
+                return self._end(ended)
+            self.log.append(Notice("warning", f"CUDA ran out of memory: again with micro-batch {smaller['training.micro_batch']}"
+                                   f" x {smaller['training.accumulation']}", "The effective batch stays the same."))  # fmt: skip
+            watch, overrides = None, smaller
+
+    def _adopted(self) -> Watch | None:
+        """The worker that an earlier supervisor of this run left behind."""
+        found = self.history.worker if self.history.worker and alive(*self.history.worker) else find_worker(self.run_dir)
+        return Watch(*found) if found else None
+
+    def _wait_for_gpus(self) -> list[Gpu] | None:
+        """The cards that this run may use, leased; [] for the CPU; None if it was stopped while it waited."""
+        cards = outcome.usable(self.spec, probe().gpus)
+        if not cards:
+            return []
+        while (leased := try_lease(cards, self.spec.compute.processes)) is None:
+            if not self._next_sample:
+                self.log.append(Waiting(f"waits for {self.spec.compute.processes} of {len(cards)} GPUs"))
+            self._tick()
+            if self.stopping:
+                return None
+            time.sleep(TICK)
+        gpus, self.leases = leased
+        return gpus
+
+    def _start(self, gpus: list[Gpu], overrides: dict[str, int]) -> Watch:
+        self.history = outcome.read_history(self.run_dir)
+        attempt = self.history.attempt + 1
+        self.log.attempt = attempt
+        command = outcome.worker_command(self.run_dir, self.spec, attempt, self.history.checkpoint, overrides)
+        with open(self.run_dir / "output.log", "ab") as output:
+            child = _spawn(command, outcome.worker_environment(gpus), output, self.run_dir)
+        started = time.time()
+        with contextlib.suppress(psutil.Error):  # it may be gone already
+            started = start_time(child.pid)
+        self._safely(lambda: self.log.append(Attempt(child.pid, started, self.history.checkpoint, dict(overrides))))
+        return Watch(child.pid, started, child)
+
+    def _follow(self, watch: Watch) -> None:
+        while watch.running():
+            self._tick()
+            if self.stopping == "now":
+                kill_tree(watch.pid, watch.started)
+            time.sleep(TICK)
+
+    def _tick(self) -> None:
+        """What has to be done again and again, at most as often as each needs it."""
+        self._obey_stop()
+        now = time.monotonic()
+        if now >= self._next_sample:
+            self._next_sample = now + SAMPLE_SECONDS
+            samples = self.sampler.sample()
+            if samples:
+                self._safely(lambda: self.log.append(GpuSamples([vars(s) for s in samples])))
+        self._ingest()
+
+    def _obey_stop(self) -> None:
+        try:
+            wanted = "now" if "now" in (self.run_dir / "STOP").read_text() else "soon"
+        except OSError:
+            return
+        if wanted != self.stopping:
+            self.stopping = wanted
+            self._safely(lambda: self.log.append(Stopping(wanted == "now")))
+
+    def _ingest(self) -> None:
+        self._safely(lambda: ingest(self._connection(), self.run_dir.name, self.run_dir))
+
+    def _connection(self) -> sqlite3.Connection:
+        if self.db is None:
+            self.db = open_database(self.database, create=False)
+        return self.db
+
+    def _safely(self, action: Callable[[], object]) -> None:
+        """A locked database or a full disk must not end the watch: what failed is tried again at the next tick."""
+        try:
+            action()
+        except Exception as error:
+            print(f"supervisor: {type(error).__name__}: {error}", file=sys.stderr, flush=True)  # noqa: T201
+
+    def _verdict(self, watch: Watch, kills_before: int | None) -> Exit:
+        self.history = outcome.read_history(self.run_dir)
+        code, number = watch.status()
+        kills = oom_kills()
+        host_oom = kills is not None and kills_before is not None and kills > kills_before
+        return outcome.verdict(self.history, self.run_dir, code, number, host_oom, self.stopping == "now")
+
+    def _end(self, ended: Exit) -> None:
+        self._safely(lambda: self.log.append(ended))
+        for _ in range(50):  # a locked database is waited for; whoever opens it next would do the same
+            try:
+                ingest(self._connection(), self.run_dir.name, self.run_dir)
+                return
+            except Exception:
+                time.sleep(TICK)
+
+
+def _spawn(command: list[str], environment: dict[str, str], output: IO[bytes], cwd: Path) -> "subprocess.Popen[bytes]":
+    return subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, env=environment, cwd=cwd,
+        start_new_session=True,
+    )  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="engine.supervisor")
+    parser.add_argument("run_dir", type=Path)
+    parser.add_argument("--db", type=Path, required=True)
+    parser.add_argument("--lock-fd", type=int, required=True)
+    parser.add_argument("--adopt", action="store_true")
+    options = parser.parse_args()
+    os.set_inheritable(options.lock_fd, False)  # ours alone: a worker must not keep the lock
+    os.umask(0o077)  # what a run writes is its owner's alone, the worker's files too
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    Supervisor(options.run_dir, options.db).run(options.adopt)
+
+
+if __name__ == "__main__":
+    main()

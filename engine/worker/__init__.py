@@ -1,0 +1,1 @@
+"""The process that trains: the only part of the engine that imports torch."""

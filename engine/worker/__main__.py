@@ -1,0 +1,116 @@
+"""`python -P -m engine.worker RUN_DIR`: one attempt of a run, in its own process.
+
+Exit codes: 0 finished or stopped, 1 failed. The last event says how it ended, whatever happened.
+"""
+
+import argparse
+import ctypes
+import errno
+import importlib.metadata
+import os
+import signal
+import socket
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+import yaml
+
+from engine.errors import DataError, ModelError, SpecError, TuneDeckError
+from engine.events import Failed, Started, Stopped
+from engine.processes import start_time
+from engine.spec import RunSpec, apply_sets, parse
+from engine.text import clean
+from engine.worker.reporter import Reporter
+
+PACKAGES = ("tunedeck", "torch", "transformers", "trl", "peft", "datasets", "bitsandbytes", "accelerate")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="engine.worker")
+    parser.add_argument("run_dir", type=Path)
+    parser.add_argument("--attempt", type=int, default=1)
+    parser.add_argument("--resume-from", default="")
+    parser.add_argument("--set", dest="sets", action="append", default=[])
+    options = parser.parse_args()
+    rank = int(os.environ.get("RANK", "0"))
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        _die_with_parent()
+    stop = _stop_on_sigterm(options.run_dir)
+    reporter = Reporter(options.run_dir, options.attempt, rank)
+    try:
+        spec = parse(apply_sets(yaml.safe_load((options.run_dir / "spec.yaml").read_text()), options.sets))
+        reporter.say(_started(spec))
+        reporter.phase("import", "torch, transformers, trl")
+        return _train(spec, reporter, stop, options.resume_from)
+    except BaseException as error:  # KeyboardInterrupt and SystemExit too: the last event says how it ended
+        traceback.print_exc()
+        reporter.say(explain(error))
+        return 1
+
+
+def _train(spec: RunSpec, reporter: Reporter, stop: Callable[[], bool], resume_from: str) -> int:
+    from engine.worker.sft import StopRequested, train
+
+    try:
+        train(spec, reporter, stop, resume_from)
+    except StopRequested:
+        reporter.say(Stopped(0))
+    return 0
+
+
+def _die_with_parent() -> None:
+    """The ranks of a torchrun agent die with it: the kernel kills this process when its parent ends (Linux)."""
+    parent = os.getppid()
+    ctypes.CDLL(None, use_errno=True).prctl(1, signal.SIGKILL)  # 1: PR_SET_PDEATHSIG
+    if os.getppid() != parent:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _stop_on_sigterm(run_dir: Path) -> Callable[[], bool]:
+    """A function that tells whether to stop: a STOP file is there, or SIGTERM came."""
+    asked: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, _frame: asked.append(number))
+    stop_file = str(run_dir / "STOP")
+    return lambda: bool(asked) or os.path.exists(stop_file)
+
+
+def _started(spec: RunSpec) -> Started:
+    versions = {"python": sys.version.split()[0]}
+    for name in PACKAGES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    return Started(
+        pid=os.getpid(),
+        process_start=start_time(os.getpid()),
+        host=socket.gethostname(),
+        gpus=[g for g in visible.split(",") if g],
+        versions=versions,
+        spec=spec.model_dump(mode="json"),
+    )
+
+
+def explain(error: BaseException) -> Failed:
+    """What went wrong as an event: kind, a sentence, and what to do."""
+    names = {cls.__name__ for cls in type(error).__mro__}
+    text = clean(f"{type(error).__name__}: {error}".split("\n")[0], keep_lines=False)[:400]
+    if isinstance(error, TuneDeckError):
+        kind = "data" if isinstance(error, DataError) else "config" if isinstance(error, SpecError | ModelError) else "other"
+        return Failed(kind, f"{error.title}. {error.message}", error.hint)
+    if "OutOfMemoryError" in names or isinstance(error, MemoryError):
+        return Failed("oom", text, "Halve training.micro_batch and double training.accumulation, or use qlora.")
+    if "NonFiniteLoss" in names:
+        return Failed("nonfinite", text, "Lower training.learning_rate, raise training.warmup, or look at the data.")
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return Failed("disk", text, "Free some space, then: tunedeck resume")
+    if names & {"HfHubHTTPError", "GatedRepoError", "RepositoryNotFoundError", "LocalEntryNotFoundError", "ConnectError"}:
+        return Failed("download", text, "Check the name and the network; for a gated model: hf auth login")
+    return Failed("other", text, "The whole traceback is in output.log: tunedeck logs")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,112 @@
+"""Base model and tokenizer, in the precision and quantisation that the spec asks for."""
+
+import fcntl
+import hashlib
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, GgufConfig
+
+from engine.errors import DataError, ModelError
+from engine.models import ModelFacts, inspect_model
+from engine.paths import cache_directory
+from engine.spec import RunSpec
+from engine.worker.reporter import Reporter
+
+CHATML = (
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+
+
+def ready_model(spec: RunSpec, reporter: Reporter) -> ModelFacts:
+    """The model as transformers can load it: a GGUF file is dequantised once and kept in the cache."""
+    facts = inspect_model(spec.model.path, spec.model.revision)
+    if facts.source != "gguf":
+        return facts
+    return inspect_model(str(_dequantised(Path(facts.path), reporter)))
+
+
+def _dequantised(file: Path, reporter: Reporter) -> Path:
+    stat = file.stat()
+    key = hashlib.sha256(f"{file.resolve()}:{stat.st_size}:{stat.st_mtime_ns}".encode()).hexdigest()[:12]
+    target = cache_directory() / "dequantised" / f"{file.stem}-{key}"
+    if target.is_dir():
+        return target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with open(target.with_suffix(".lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # another run, or another rank, may be at it
+        if not target.is_dir():
+            reporter.phase("convert", f"{file.name} to bfloat16, once")
+            _dequantise(file, target)
+    return target
+
+
+def _dequantise(file: Path, target: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
+    model = AutoModelForCausalLM.from_pretrained(
+        file.parent, gguf_file=file.name, dtype=torch.bfloat16, quantization_config=GgufConfig(dequantize=True)
+    )
+    # What is saved is plain bfloat16, so nothing may claim that it is quantised
+    model.hf_quantizer = None
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config
+    unfinished = target.with_name(f"{target.name}.{os.getpid()}")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    model.save_pretrained(unfinished)
+    tokenizer.save_pretrained(unfinished)
+    unfinished.rename(target)
+
+
+def load_tokenizer(spec: RunSpec, facts: ModelFacts) -> Any:
+    """The model's tokenizer with the template that the spec names. Raises DataError if there is none."""
+    tokenizer = AutoTokenizer.from_pretrained(
+        facts.path, revision=spec.model.revision, trust_remote_code=spec.model.trust_remote_code
+    )
+    if spec.data.template == "chatml":
+        tokenizer.chat_template = CHATML
+    elif spec.data.template:
+        try:
+            tokenizer.chat_template = Path(spec.data.template).expanduser().read_text(encoding="utf-8")
+        except OSError as error:
+            raise DataError("The chat template cannot be read", f"{spec.data.template}: {error.strerror}", "Check the path.") from None
+    if not tokenizer.chat_template:
+        raise DataError(
+            "The model has no chat template",
+            f"{facts.label} is a base model: nothing says how a conversation is written for it.",
+            "Choose one with --set data.template=chatml, or take the -Instruct model.",
+        )
+    return tokenizer
+
+
+def load_model(spec: RunSpec, facts: ModelFacts) -> Any:
+    """The base model: bfloat16 weights (fp32 masters for precision mixed and fp32), quantised for QLoRA."""
+    dtype = torch.bfloat16 if spec.training.precision == "bf16" else torch.float32
+    options: dict[str, Any] = {"dtype": dtype, "attn_implementation": spec.training.attention}
+    if spec.method.kind == "qlora":
+        options["quantization_config"] = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type=spec.method.quantization.type,
+            bnb_4bit_use_double_quant=spec.method.quantization.double,
+            bnb_4bit_compute_dtype=torch.bfloat16,
+        )
+        options["device_map"] = {"": _device()}
+    try:
+        return AutoModelForCausalLM.from_pretrained(
+            facts.path,
+            revision=spec.model.revision,
+            trust_remote_code=spec.model.trust_remote_code,
+            use_safetensors=True,
+            **{**options, **spec.extra.model},
+        )
+    except (OSError, ValueError) as error:
+        if facts.local:
+            raise ModelError("The model cannot be loaded", str(error).split("\n")[0][:300], "See output.log.") from error
+        raise
+
+
+def _device() -> str:
+    return f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"

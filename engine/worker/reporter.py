@@ -1,0 +1,38 @@
+"""The worker's voice: appends events to `events.jsonl`, on rank 0 only."""
+
+import time
+from pathlib import Path
+
+from engine.events import Event, Phase, Progress
+from engine.files import EventFile
+
+PROGRESS_SECONDS = 0.25
+
+
+class Reporter:
+    """Says what happens. On other ranks than 0 it says nothing."""
+
+    def __init__(self, run_dir: Path, attempt: int, rank: int = 0) -> None:
+        self.run_dir = run_dir
+        self.rank = rank
+        self._phase = ("", "")
+        self._next_progress = 0.0
+        self._file = EventFile(run_dir / "events.jsonl", attempt) if rank == 0 else None
+
+    def say(self, event: Event) -> None:
+        """Append one event. Raises OSError if there is no space."""
+        if self._file:
+            self._file.append(event)
+
+    def phase(self, name: str, text: str = "") -> None:
+        """Say that another phase begins; the same phase again is not repeated."""
+        if (name, text) != self._phase:
+            self._phase = name, text
+            self.say(Phase(name, text))
+
+    def progress(self, step: int, total: int, epoch: float) -> None:
+        """Say how far training is: at most four times a second, and always the last step."""
+        now = time.monotonic()
+        if now >= self._next_progress or step >= total:
+            self._next_progress = now + PROGRESS_SECONDS
+            self.say(Progress(step, total, round(epoch, 4)))

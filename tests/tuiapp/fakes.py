@@ -1,0 +1,188 @@
+"""Services without an engine: a machine, some runs, and a record of what was asked."""
+
+import math
+from dataclasses import dataclass, field, replace
+
+from tuiapp.snapshot import (
+    Checkpoint,
+    EventLine,
+    FormCheck,
+    GpuLine,
+    Machine,
+    NewRun,
+    RunDetail,
+    RunLine,
+    Sample,
+    Snapshot,
+)
+
+NOW = 1_790_000_000.0
+GPU = GpuLine(0, "NVIDIA GeForce RTX 4090", 19.3, 24.0, 98, 402, 71)
+GPU_BOX = Machine("gpubox", (GPU,), None, "AMD Ryzen 9 7950X 16-Core Processor", 11, 18.2, 62.7)
+LAPTOP = Machine("laptop", (), None, "12th Gen Intel(R) Core(TM) i7-1260P", 12, 9.8, 15.4)
+
+
+def spark(count: int = 12) -> tuple[float, ...]:
+    """A loss that falls."""
+    return tuple(0.95 + 1.3 * math.exp(-i / 3) for i in range(count))
+
+
+def run(run_id: str, name: str, status: str = "finished", hours: float = 2, **values: object) -> RunLine:
+    """A run that began some hours ago and took 54 minutes."""
+    started = NOW - hours * 3600
+    ended = None if status in ("queued", "running", "starting", "stopping") else started + 54 * 60
+    line = RunLine(
+        run_id,
+        name,
+        status,
+        "lora",
+        "meta-llama/Llama-3.1-8B",
+        "support_alpaca.json",
+        started,
+        started,
+        ended,
+    )
+    usual = {
+        "loss": 1.083,
+        "best_eval": 1.131,
+        "peak_gib": 19.8,
+        "spark": spark(),
+        "step": 414,
+        "total_steps": 414,
+    }
+    usual |= {"tokens_per_second": 2188.0, "learning_rate": 2e-4}
+    return replace(line, **(usual | values))  # type: ignore[arg-type]
+
+
+def runs() -> tuple[RunLine, ...]:
+    """One of each state."""
+    nothing = {
+        "loss": None,
+        "best_eval": None,
+        "peak_gib": None,
+        "spark": (),
+        "step": None,
+        "tokens_per_second": None,
+    }
+    return (
+        run("mbx3q7", "support-lora-r16", "running", 0.55, step=262, best_eval=1.142, peak_gib=19.3),
+        run("mbx4aa", "support-lora-r64", "queued", 0.07, **nothing, started_at=None),
+        run("mbx2k1", "support-lora-r32", hours=2),
+        run("mbx2f9", "support-qlora-r16", hours=4, best_eval=1.164, peak_gib=9.7, method="qlora"),
+        run("mbx1z0", "support-lora-r8", hours=5, best_eval=1.187, peak_gib=18.9),
+        run(
+            "mbx1b2", "support-lr2e-3", "failed", 6, best_eval=2.911, step=61, spark=(2.2, 2.0, 1.9, 2.4, 3.0)
+        ),
+        run("mbx1a1", "support-full", "oom", 7, **{**nothing, "peak_gib": 23.9}, method="full"),
+        run("mbw9c3", "dolly-qlora-r16", "crashed", 26, best_eval=1.402, step=300, peak_gib=9.6),
+        run("mbw8d4", "dolly-lora-r16", "stopped", 28, best_eval=1.455, step=170, peak_gib=19.1),
+    )
+
+
+def detail(line: RunLine) -> RunDetail:
+    """The whole of a run, as far as it has come."""
+    steps = range(2, (line.step or 0) + 1, 2)
+    loss = tuple((float(i), 0.95 + 1.3 * math.exp(-i / 40) + 0.04 * math.sin(i * 1.7)) for i in steps)
+    evals = tuple((float(i), 1.1 + 1.0 * math.exp(-i / 45)) for i in range(46, (line.step or 0) + 1, 46))
+    rate = tuple((float(i), 2e-4 * 0.5 * (1 + math.cos(i / 414 * math.pi))) for i in steps)
+    grad = tuple((float(i), 0.4 + 2.4 * math.exp(-i / 9) + 0.05 * math.sin(i)) for i in steps)
+    speed = tuple((float(i), 2236.0 + 20 * math.sin(i)) for i in steps)
+    curves = {
+        "loss": loss,
+        "eval_loss": evals,
+        "learning_rate": rate,
+        "grad_norm": grad,
+        "tokens_per_second": speed,
+    }
+    prompt = "My kettle arrived with a cracked lid. What now?"
+    samples = (
+        Sample(92, prompt, "I am sorry to hear that. Please contact our support team with a photo."),
+        Sample(230, prompt, "I am sorry about that. Keep the kettle; a new lid ships today."),
+    )
+    checkpoints = tuple(
+        Checkpoint(step, NOW - 3600 + step, 0.47, value, kept) for step, value, kept in (
+            (138, 1.176, False), (184, 1.155, True), (230, 1.142, True)
+        )
+    )  # fmt: skip
+    events = (
+        EventLine(NOW - 1980, "started", "info", "pid 41207, torch 2.13.0, seed 42"),
+        EventLine(NOW - 260, "evaluate", "info", "480 rows in 12 s, eval_loss 1.142"),
+        EventLine(NOW - 240, "checkpoint", "info", "checkpoint 230 saved, 0.47 GiB, best eval loss so far"),
+    )
+    log = tuple(f"step {i}  loss {v:.3f}  grad_norm 0.41  learning_rate 6.3e-05" for i, v in loss)
+    spec = {
+        "model.path": line.model, "method.kind": "lora", "method.rank": "16", "method.alpha": "32",
+        "method.targets": "all-linear", "training.learning_rate": "2e-4", "training.epochs": "3",
+        "training.micro_batch": "4", "training.accumulation": "4", "training.max_length": "1024",
+        "training.schedule": "cosine", "training.precision": "bf16",
+    }  # fmt: skip
+    whole = RunDetail(
+        line, curves, "train", 1.9, 3, None, 19.3, 19.3, 24.0, "GPU 0",
+        tuple((i * 10.0, min(19.3, 2.0 + i)) for i in range(200)), spec, {"training.learning_rate": "LoRA default"},
+        samples, checkpoints, events, log, supervisor_pid=41199, directory="runs/" + line.id,
+    )  # fmt: skip
+    if line.status == "running":
+        return replace(whole, ends_at=NOW + 19 * 60)
+    if line.status == "failed":
+        return replace(
+            whole, curves={}, samples=(), log=("huggingface_hub.errors.GatedRepoError: 403 Client Error",),
+            error_title="The model could not be downloaded",
+            error_message="The hub answered 403: mistralai/Mistral-7B-v0.3 is gated, and nobody is logged in here.",
+            error_hint="Log in: hf auth login, with a token that may read the model.",
+        )  # fmt: skip
+    return whole if line.step is not None else RunDetail(line, phase=line.status)
+
+
+@dataclass
+class FakeServices:
+    """What the app is given in place of the engine."""
+
+    lines: tuple[RunLine, ...] = field(default_factory=runs)
+    machine: Machine = GPU_BOX
+    calls: list[tuple[object, ...]] = field(default_factory=list)
+    fail: Exception | None = None
+    problem: str | None = None
+    now: float = NOW
+
+    def snapshot(self, selected: str | None) -> Snapshot:
+        if self.fail is not None:
+            raise self.fail
+        chosen = next((line for line in self.lines if line.id == selected), None)
+        shown = detail(chosen) if chosen is not None else None
+        return Snapshot(
+            self.machine, "~/ft/experiments.db", self.now, self.lines, shown, problem=self.problem
+        )
+
+    def stop(self, run_id: str, now: bool = False) -> None:
+        self.calls.append(("stop", run_id, now))
+
+    def resume(self, run_id: str) -> None:
+        self.calls.append(("resume", run_id))
+
+    def check(self, form: NewRun) -> FormCheck:
+        self.calls.append(("check", form))
+        good = form.model.startswith("Smol")
+        model = "SmolLM2-135M, 134.5 M parameters, llama, bf16" if good else "There is no such directory."
+        plan = (
+            ("method", f"{form.method} r16 alpha 32", "16-bit weights fit with 4.8 GiB to spare"),
+            ("learning rate", "2e-4", "usual for LoRA"),
+            ("batch", "4 x 4 = 16 rows", "the largest that fits"),
+        )
+        data_ok = form.data.endswith(".jsonl")
+        data = "200 rows, messages, 38,220 tokens" if data_ok else "No such file."
+        return FormCheck(model, good, data, data_ok, plan if good else ())
+
+    def start(self, form: NewRun) -> str:
+        self.calls.append(("start", form))
+        line = replace(
+            runs()[1], id="new123", name=form.name or "smollm2-lora", created_at=NOW, status="starting"
+        )
+        self.lines = (line, *self.lines)
+        return "new123"
+
+    def complete_path(self, text: str) -> list[str]:
+        files = ["data/train.jsonl", "data/tiny.jsonl", "models/", "other.csv"]
+        return [name for name in files if name.startswith(text)]
+
+    def models(self) -> list[str]:
+        return ["SmolLM2-135M", "Qwen2.5-0.5B"]

@@ -1,0 +1,100 @@
+"""Work that may block, away from the event loop, in threads that cannot hold up quitting."""
+
+import asyncio
+from collections.abc import Callable
+from threading import Event, Thread
+from typing import Protocol, TypeVar
+
+from textual.message import Message
+
+from engine.errors import TuneDeckError
+from tuiapp.messages import CollectFailed, SnapshotArrived
+from tuiapp.snapshot import Snapshot
+
+T = TypeVar("T")
+
+PERIOD = 1.0
+
+
+async def in_thread(call: Callable[[], T]) -> T:
+    """The result of a blocking call. Its thread is a daemon: who stops waiting for it can leave."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[T] = loop.create_future()
+
+    def settle(result: T | None, error: BaseException | None) -> None:
+        if future.done():
+            return
+        if error is not None:
+            future.set_exception(error)
+        else:
+            future.set_result(result)  # type: ignore[arg-type]  # None only where T allows it
+
+    def work() -> None:
+        result, error = None, None
+        try:
+            result = call()
+        except Exception as raised:
+            error = raised
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(settle, result, error)
+
+    Thread(target=work, daemon=True).start()
+    return await future
+
+
+def sentence(error: Exception) -> str:
+    """An error in a sentence: ours are written for people, others at least say what they are."""
+    if isinstance(error, TuneDeckError):
+        return " ".join(part for part in (f"{error.title}: {error.message}", error.hint) if part)
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+
+
+class Source(Protocol):
+    """Where snapshots come from."""
+
+    def snapshot(self, selected: str | None) -> Snapshot:
+        """Everything as it is now."""
+
+
+class Collector:
+    """One thread that looks once a second, or at once when asked, and posts what it saw."""
+
+    def __init__(self, source: Source, post: Callable[[Message], object]) -> None:
+        self._source = source
+        self._post = post
+        self._wake = Event()
+        self._stopped = False
+        self._selected: str | None = None
+
+    def start(self) -> None:
+        """Look for the first time and go on looking."""
+        Thread(target=self._loop, name="collector", daemon=True).start()
+
+    def select(self, run_id: str | None) -> None:
+        """Look at this run in detail, now."""
+        if run_id != self._selected:
+            self._selected = run_id
+            self._wake.set()
+
+    def look(self) -> None:
+        """Look at once: a key changed something."""
+        self._wake.set()
+
+    def stop(self) -> None:
+        """Look no more; a look that is under way is not waited for."""
+        self._stopped = True
+        self._wake.set()
+
+    def _loop(self) -> None:
+        while not self._stopped:
+            message = self._once()
+            if not self._stopped:
+                self._post(message)
+                self._wake.wait(PERIOD)
+                self._wake.clear()
+
+    def _once(self) -> Message:
+        try:
+            return SnapshotArrived(self._source.snapshot(self._selected))
+        except Exception as error:  # whatever it was, the app stays and says so
+            return CollectFailed(sentence(error))

@@ -1,0 +1,70 @@
+"""What is said between the collector, the screens and the app."""
+
+from dataclasses import dataclass
+
+from textual.message import Message
+
+from tuiapp.snapshot import Snapshot
+
+
+@dataclass
+class SnapshotArrived(Message):
+    """The collector has seen everything once more; only the newest counts."""
+
+    snapshot: Snapshot
+
+    def can_replace(self, message: Message) -> bool:
+        """A newer snapshot makes one that still waits pointless."""
+        return isinstance(message, SnapshotArrived)
+
+
+@dataclass
+class CollectFailed(Message):
+    """The collector could not see anything this time."""
+
+    sentence: str
+
+    def can_replace(self, message: Message) -> bool:
+        """The newest failure is enough."""
+        return isinstance(message, CollectFailed)
+
+
+@dataclass
+class RunSelected(Message):
+    """The screen needs this run in detail from now on."""
+
+    run_id: str | None
+
+
+@dataclass
+class OpenRun(Message):
+    """Show this run live."""
+
+    run_id: str
+
+
+@dataclass
+class OpenForm(Message):
+    """Show the form of a new run."""
+
+
+@dataclass
+class StopAsked(Message):
+    """The person confirmed stopping this run."""
+
+    run_id: str
+    now: bool
+
+
+@dataclass
+class ResumeAsked(Message):
+    """The person wants this run to go on."""
+
+    run_id: str
+
+
+@dataclass
+class RunStarted(Message):
+    """The form started this run."""
+
+    run_id: str

@@ -1,0 +1,135 @@
+"""What every screen has: places for its panes, the newest snapshot, a line of status and its keys."""
+
+from typing import TYPE_CHECKING, ClassVar, cast
+
+from textual import events
+from textual.binding import Binding, BindingType
+from textual.content import Content
+from textual.screen import Screen
+from textual.widget import Widget
+
+from tuiapp.format import clean
+from tuiapp.layout import Places
+from tuiapp.screens.help import HelpScreen
+from tuiapp.snapshot import Snapshot
+from tuiapp.widgets.keys import keys_line
+from tuiapp.widgets.rows import Rows, line
+
+if TYPE_CHECKING:
+    from tuiapp.app import TuneDeckApp
+
+
+class DeckScreen(Screen[None]):
+    """A screen of panes that stand where `places` says and are drawn by `draw`."""
+
+    place = ""
+    """The screen's name in the header and the help."""
+
+    HELP_KEY: ClassVar[BindingType] = Binding(
+        "question_mark,f1,ctrl+g", "help", "help", id="help", tooltip="help for where you are"
+    )
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.snapshot: Snapshot | None = None
+        self._said = ""
+        self._stand: Places = {}
+
+    @property
+    def deck(self) -> "TuneDeckApp":
+        """The app, by its own type."""
+        return cast("TuneDeckApp", self.app)
+
+    def places(self, width: int, height: int) -> Places:
+        """Where the widgets stand, by id; the others are not shown."""
+        raise NotImplementedError
+
+    def draw(self) -> None:
+        """Draw what is known."""
+        raise NotImplementedError
+
+    def feed(self, snapshot: Snapshot) -> None:
+        """Draw a new snapshot."""
+        self.snapshot = snapshot
+        self.refresh_all()
+
+    def say(self, text: str) -> None:
+        """Say in the status line what a key did, until the next one."""
+        self._said = clean(text)
+        self.refresh_all()
+
+    @property
+    def said(self) -> str:
+        """What the status line says instead of its usual text."""
+        return self._said
+
+    def refresh_all(self) -> None:
+        """Place and draw everything; only what changed is sent to the terminal."""
+        if self.is_mounted:
+            self._arrange()
+            self.draw()
+
+    def on_mount(self) -> None:
+        """Draw the first time."""
+        self.refresh_all()
+
+    def on_resize(self, _: events.Resize) -> None:
+        """New room."""
+        self.refresh_all()
+
+    def on_screen_resume(self) -> None:
+        """Back from another screen or a dialog: what happened meanwhile."""
+        if self.deck.last is not None:
+            self.feed(self.deck.last)
+
+    def on_key(self) -> None:
+        """A key makes what the last one said old."""
+        self._said = ""
+
+    def show_keys(self) -> None:
+        """The last row."""
+        row = self.query_one("#keys", Rows)
+        row.show([keys_line(self.deck_bindings(), self.allows, self.size.width)])
+
+    def show_status(self, usual: Content) -> None:
+        """The last row but one: what a key did, what is wrong, or the usual counts."""
+        snapshot = self.snapshot
+        problem = snapshot.problem if snapshot is not None else None
+        content = usual
+        if self._said:
+            content = line(f" {self._said}")
+        elif problem:
+            content = line((f" {clean(problem)}", "$bad"))
+        self.query_one("#status", Rows).show([content])
+
+    def deck_bindings(self) -> list[Binding]:
+        """The bindings of this screen's own class, in their order."""
+        return [binding for binding in type(self).BINDINGS if isinstance(binding, Binding)]
+
+    def allows(self, binding: Binding) -> bool:
+        """Whether a key does something now."""
+        return self.check_action(binding.action.partition("(")[0], ()) is True
+
+    def action_help(self) -> None:
+        """Help for what has focus."""
+        text = getattr(self.focused, "help_text", "")
+        extra = [b for b in getattr(self.focused, "BINDINGS", []) if isinstance(b, Binding) and b.tooltip]
+        here = [binding for binding in self.deck_bindings() if binding.tooltip and self.allows(binding)]
+        common = [
+            binding
+            for binding in type(self.deck).BINDINGS
+            if isinstance(binding, Binding) and binding.tooltip
+        ]
+        self.app.push_screen(HelpScreen(self.place, text, here, [*extra, *common]))
+
+    def _arrange(self) -> None:
+        stand = self.places(self.size.width, self.size.height)
+        if stand == self._stand:
+            return
+        self._stand = stand
+        for widget in self.query(".placed").results(Widget):
+            region = stand.get(widget.id or "")
+            widget.display = region is not None and region.area > 0
+            if region is not None:
+                widget.styles.offset = (region.x, region.y)
+                widget.styles.width, widget.styles.height = region.width, region.height

@@ -1,0 +1,87 @@
+"""The first rows of every screen: where am I, the machine, and how far the run is."""
+
+from textual.content import Content
+
+from tuiapp import format as f
+from tuiapp.glyphs import state_glyph, state_role
+from tuiapp.snapshot import RunDetail, RunLine
+from tuiapp.widgets.bars import share
+from tuiapp.widgets.rows import Part, fit, line, spread
+
+METHODS = {"lora": "LoRA", "qlora": "QLoRA", "dora": "DoRA", "full": "full"}
+
+
+def method_name(run: RunLine, detail: RunDetail | None = None) -> str:
+    """The method as people write it, with its rank where it is known: LoRA r16."""
+    name = f.clean(run.method)
+    name = METHODS.get(name.lower(), name)
+    rank = f.clean(detail.spec.get("method.rank", "")) if detail else ""
+    return f"{name} r{rank}" if rank.isdigit() and name.lower() != "full" and " r" not in name else name
+
+
+def state(status: str) -> tuple[str, str]:
+    """A state's glyph and word in its colour."""
+    return (f"{state_glyph(status)} {f.clean(status)}", state_role(status))
+
+
+def where_line(place: str, width: int, *right: Part, name: str = "") -> Content:
+    """` TuneDeck   Runs › name` and what belongs at the right."""
+    start = line((" TuneDeck", "$accent"), "   ", place, *((" › ", f.clean(name)) if name else ()))
+    return spread(start, line(*right, " "), width)
+
+
+def database(path: str, width: int) -> str:
+    """The end of a path that fits."""
+    return f.clip_left(f.clean(path), max(10, width))
+
+
+def elapsed(run: RunLine, now: float) -> float | None:
+    """Seconds the run took so far, or took."""
+    if run.started_at is None:
+        return None
+    return (run.ended_at if run.ended_at is not None else now) - run.started_at
+
+
+def when(detail: RunDetail, now: float) -> tuple[str, str]:
+    """`ends 14:52`, or how long it took; the one number of a live screen beside the loss."""
+    run = detail.run
+    if run.ended_at is not None:
+        return "took ", f.duration(elapsed(run, now))
+    if detail.ends_at is not None:
+        return "ends ", f.clock(detail.ends_at)
+    return ("", "") if run.started_at is None else ("for ", f.duration(elapsed(run, now)))
+
+
+def fraction(run: RunLine) -> float | None:
+    """How much of the steps is done."""
+    if run.step is None or not run.total_steps:
+        return None
+    return min(1.0, run.step / run.total_steps)
+
+
+def steps(run: RunLine) -> str:
+    """`step 262 of 414`."""
+    total = f" of {f.count(run.total_steps)}" if run.total_steps else ""
+    return f"step {f.count(run.step)}{total}"
+
+
+def progress_line(detail: RunDetail, now: float, width: int) -> Content:
+    """Step, bar, share, epoch and the end of the run."""
+    run = detail.run
+    word, value = when(detail, now)
+    done = fraction(run)
+    phase = f.clean(detail.phase)
+    if run.step is None and done is None:
+        what = phase if phase and run.ended_at is None else run.status
+        return spread(line(f" {what}"), line((word, "$dim"), (value, "bold"), " "), width)
+    start = f" {steps(run)}  "
+    if phase and phase != "train" and run.ended_at is None:
+        start = f" {phase}   {steps(run)}  "
+    share_text = f"  {f.right(f.percent(None if done is None else int(done * 100)), 5)}"
+    epoch = ""
+    if detail.epoch is not None:
+        whole = f" of {f.short(detail.epochs)}" if detail.epochs else ""
+        epoch = f"   epoch {detail.epoch:.2f}{whole}" if width >= 72 else ""
+    end = line(epoch, (f"   {word}", "$dim"), (value, "bold"), " ")
+    bar = max(4, min(80, width - len(start) - len(share_text) - end.cell_length))
+    return fit(line(start, share(done, 1.0, bar), share_text, end), width)

@@ -1,0 +1,158 @@
+"""The run under the cursor of Home: six lines under the list, or a pane at its right."""
+
+from dataclasses import dataclass
+
+from textual.content import Content
+
+from tuiapp import format as f
+from tuiapp.glyphs import BROKEN
+from tuiapp.snapshot import RunDetail, RunLine
+from tuiapp.widgets.bars import share
+from tuiapp.widgets.chart import Axes, Series, chart
+from tuiapp.widgets.curves import best, last
+from tuiapp.widgets.head import fraction, state, steps, when
+from tuiapp.widgets.pane import Look
+from tuiapp.widgets.rows import Part, fit, line, spread
+from tuiapp.widgets.texts import fact_rows
+
+TALL = 16
+
+
+@dataclass(frozen=True)
+class PreviewState:
+    """The run under the cursor; its detail arrives a moment later."""
+
+    run: RunLine | None
+    detail: RunDetail | None
+    now: float
+
+
+def preview(state: PreviewState, look: Look) -> list[Content]:
+    """For the room there is."""
+    if state.run is None:
+        return [line(("", "$dim"))]
+    detail = state.detail or RunDetail(run=state.run)
+    rows = _tall(detail, state.now, look) if look.height >= TALL else _low(detail, state.now, look)
+    return [fit(row, look.width) for row in rows[: look.height]]
+
+
+def _low(detail: RunDetail, now: float, look: Look) -> list[Content]:
+    run = detail.run
+    start = line(" ", (f.clip(f.clean(run.name), 40), "bold"), (f"   {f.clean(run.id)} ", "$dim"))
+    rule = line(("─" * max(0, look.width - start.cell_length - 1), "$dim"))
+    body = _error(detail, look.width, 2) if run.status in BROKEN else []
+    if not body:
+        body = [_progress(detail, now, look.width), _numbers(detail)]
+    facts = dict(fact_rows(detail))
+    about = [facts.get(name, "") for name in ("model", "method", "batch", "schedule")]
+    made = "   ".join(part for part in about if part)
+    data = "   ".join(part for part in (facts.get("data", ""), facts.get("note", "")) if part)
+    return [start + rule, *body, line(f" {made}"), line((f" {data}", "$dim"))]
+
+
+def _tall(detail: RunDetail, now: float, look: Look) -> list[Content]:
+    run = detail.run
+    name = f.clip(f.clean(run.name), look.width - 10)
+    rows = [
+        spread(line((name, "bold")), line((f.clean(run.id), "$dim"), " "), look.width),
+        line(state(run.status)),
+    ]
+    rows += [line(""), *_error(detail, look.width, 6)] if run.status in BROKEN else []
+    rows += [line(""), *_steps(detail, now, look.width), line("")]
+    rows.append(line(("Loss", "bold"), "   ", _losses(detail)))
+    loss, evals = detail.curves.get("loss", ()), detail.curves.get("eval_loss", ())
+    if loss or evals:
+        axes = Axes(float(run.total_steps) if run.total_steps else None)
+        room = max(6, min(12, look.height // 3))
+        series = [Series(loss, "$train"), Series(evals, "$eval", "o")]
+        rows += chart(series, look.width - 1, room, axes, look.charts)
+    rows += [line(""), *_memory(detail, look.width), line("")]
+    rows += [
+        line((f"{name:<9} ", "$dim"), f.clip(value, look.width - 11)) for name, value in fact_rows(detail)
+    ]
+    if detail.samples:
+        rows += [line(""), *_sample(detail, look.width)]
+    return rows
+
+
+def _progress(detail: RunDetail, now: float, width: int) -> Content:
+    run = detail.run
+    done = fraction(run)
+    word, value = when(detail, now)
+    if run.step is None:
+        phase = f.clean(detail.phase) if run.ended_at is None else ""
+        return line(f" {phase or f.clean(run.status)}", (f"   {word}{value}", "$dim"))
+    left = ""
+    if run.ended_at is None and detail.ends_at is not None:
+        left = f"{f.duration(detail.ends_at - now)} left, "
+    bar = max(4, min(40, width - 52))
+    text = f"  {f.right(f.percent(None if done is None else int(done * 100)), 5)}"
+    return line(
+        f" {steps(run)}  ", share(done, 1.0, bar), f"{text}   ", (f"{left}{word}", "$dim"), (value, "bold")
+    )
+
+
+def _losses(detail: RunDetail) -> Content:
+    loss, evals = detail.curves.get("loss", ()), detail.curves.get("eval_loss", ())
+    train = last(loss) if loss else detail.run.loss
+    parts: list[Part] = [("train ", "$dim"), (f.number(train), "bold"), ("   eval ", "$dim")]
+    top = best(evals)
+    if top is not None:
+        parts += [(f.number(top[1]), "$eval"), (f" best (step {f.count(top[0])})", "$dim")]
+    else:
+        parts.append(f.number(detail.run.best_eval))
+    return line(*parts)
+
+
+def _numbers(detail: RunDetail) -> Content:
+    run = detail.run
+    rate = last(detail.curves.get("learning_rate", ()))
+    return line(
+        " ",
+        _losses(detail),
+        f"   {f.count(run.tokens_per_second)}",
+        (" tok/s   lr ", "$dim"),
+        f.rate(rate if rate is not None else run.learning_rate),
+    )
+
+
+def _steps(detail: RunDetail, now: float, width: int) -> list[Content]:
+    run = detail.run
+    word, value = when(detail, now)
+    if run.step is None:
+        return [
+            line(
+                f.clean(detail.phase) if run.ended_at is None else "", (f"   {word}{value}".rstrip(), "$dim")
+            )
+        ]
+    done = fraction(run)
+    bar = line(
+        share(done, 1.0, max(4, width - 9)), f.right(f.percent(None if done is None else int(done * 100)), 7)
+    )
+    return [spread(line(steps(run)), line((word, "$dim"), (value, "bold"), " "), width), bar]
+
+
+def _memory(detail: RunDetail, width: int) -> list[Content]:
+    label = f.clean(detail.memory_label)
+    peak = detail.memory_peak if detail.memory_peak is not None else detail.run.peak_gib
+    end = line(f"peak {f.of_total(peak, detail.memory_total)} ")
+    return [
+        spread(line(("Memory", "bold"), (f" {label}", "$dim")), end, width),
+        share(peak, detail.memory_total, width - 1),
+    ]
+
+
+def _sample(detail: RunDetail, width: int) -> list[Content]:
+    sample = detail.samples[-1]
+    head = spread(line(("Last sample", "bold")), line((f"step {f.count(sample.step)} ", "$dim")), width)
+    asked = [line((f"> {text}", "$dim")) for text in f.wrap(f.clean(sample.prompt), width - 3, 2)]
+    return [head, *asked, *(line(f"  {text}") for text in f.wrap(f.clean(sample.text), width - 3, 4))]
+
+
+def _error(detail: RunDetail, width: int, rows: int) -> list[Content]:
+    if not detail.error_title:
+        return []
+    text = " ".join(part for part in (detail.error_message, detail.error_hint) if part)
+    indent = 1 if width > 60 else 0
+    head = line(" " * indent, (f"✗ {f.clean(detail.error_title)}", "$bad"))
+    return [head, *(line(" " * indent, part) for part in f.wrap(f.clean(text), width - 2, rows - 1))]
