@@ -23,7 +23,12 @@ Options = argparse.Namespace
 
 def main(argv: list[str] | None = None) -> int:
     """Run one verb; the exit code. Errors are a title, a sentence and a hint on standard error."""
-    options = build_parser().parse_args(argv)
+    parser = build_parser()
+    options = parser.parse_args(argv)
+    if options.verb is None:
+        parser.print_help(sys.stderr)
+        print("\nThe app needs a terminal; here only the verbs work.", file=sys.stderr)
+        return 2
     try:
         return int(options.verb(options))
     except TuneDeckError as error:
@@ -49,7 +54,10 @@ def build_parser() -> argparse.ArgumentParser:
     common.add_argument("--db", metavar="PATH", help="the database; its runs/ lies beside it")
     common.add_argument("--debug", action="store_true", help="show the traceback of an error")
     parser = argparse.ArgumentParser(prog="tunedeck", description="Fine-tune language models from a terminal.", parents=[common])
-    verbs = parser.add_subparsers(metavar="VERB", required=True)
+    parser.add_argument("--theme", choices=["dark", "light", "high"], default="dark", help="colours of the app")
+    parser.add_argument("--ascii", action="store_true", help="the app without braille and box characters")
+    parser.set_defaults(verb=None)
+    verbs = parser.add_subparsers(metavar="VERB")
 
     def verb(name: str, function: Callable[[Options], int], text: str, as_json: bool = True) -> argparse.ArgumentParser:
         sub = verbs.add_parser(name, help=text, description=text, parents=[common])

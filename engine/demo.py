@@ -6,6 +6,7 @@ The data is written here, row by row, from facts and phrases; the questions that
 import importlib.util
 import json
 import random
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -121,6 +122,22 @@ def headless(database: Path, as_json: bool) -> int:
     return 1 if failed else 0
 
 
+def start_in_background(database: Path) -> str:
+    """Start the first run, and a process of its own that starts the second after it; the first run's id."""
+    run_id = start(database, specs(write_data(database), demo_model())[0])
+    subprocess.Popen(
+        [sys.executable, "-P", "-m", "engine.demo", str(database), run_id],
+        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+    )  # fmt: skip
+    return run_id
+
+
+def _second(database: Path, after: str) -> None:
+    """Wait for a run to end, then start the demo's second run."""
+    if _wait(database, after, lambda text: None)["status"] == "finished":
+        start(database, specs(write_data(database), demo_model())[1])
+
+
 def _wait(database: Path, run_id: str, say: Callable[[str], object]) -> runs.Row:
     db = open_database(database)
     said = ""
@@ -141,3 +158,7 @@ def _before_and_after(samples: list[runs.Row]) -> str:
         if of_prompt:
             lines += [f"> {prompt}", f"  before  {of_prompt[0]['text']}", f"  after   {of_prompt[-1]['text']}"]
     return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    _second(Path(sys.argv[1]), sys.argv[2])

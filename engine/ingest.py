@@ -67,7 +67,7 @@ def _apply(db: sqlite3.Connection, run_id: str, source: str, record: Record) -> 
             fields = {"step": event.step, "total": event.total, "epoch": event.epoch}
             return records.set_progress(db, run_id, attempt, time, **fields)
         case ev.Memory():
-            return
+            return runs.set_device(db, run_id, event.device, event.total_gib)
         case ev.GpuSamples():
             return records.add_gpu_samples(db, run_id, time, event.samples)
         case ev.Phase():

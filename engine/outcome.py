@@ -89,12 +89,12 @@ def verdict(history: History, run_dir: Path, code: int | None, number: int | Non
     return Exit("crashed", how, code, number, last_words(run_dir))
 
 
-def last_words(run_dir: Path, lines: int = 5) -> list[str]:
-    """The last lines of output.log."""
+def last_words(run_dir: Path, lines: int = 5, within: int = 8192) -> list[str]:
+    """The last lines of output.log, looked for in its last `within` bytes."""
     try:
         with open(run_dir / "output.log", "rb") as file:
             file.seek(0, os.SEEK_END)
-            file.seek(max(0, file.tell() - 8192))
+            file.seek(max(0, file.tell() - within))
             return tail(file.read().decode(errors="replace"), lines)
     except OSError:
         return []

@@ -24,7 +24,9 @@ def _opens_app(arguments: list[str]) -> bool:
     """Whether these arguments mean the app, and there is a terminal to show it on."""
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         return False
-    positional = [a for i, a in enumerate(arguments) if not a.startswith("-") and (i == 0 or arguments[i - 1] != "--db")]
+    positional = [
+        a for i, a in enumerate(arguments) if not a.startswith("-") and (i == 0 or arguments[i - 1] != "--db")
+    ]
     if {"-h", "--help", "--headless", "--json"} & set(arguments):
         return False
     return positional in ([], ["demo"])

@@ -100,7 +100,11 @@ def _normal(body: Region, samples: bool) -> Places:
     """Loss and memory beside each other, the texts below."""
     side = 28
     texts = [("samples", 2, 3)] if samples else []
-    rows = stack(body.height, [("loss", 11, max(11, body.height * 6 // 10)), *texts, ("log", 2, body.height)])
+    more = [("checkpoints", 3, 5), ("events", 3, 6)]
+    rows = stack(
+        body.height,
+        [("loss", 10, max(10, body.height // 2)), *texts, ("log", 3, max(3, body.height // 4)), *more],
+    )
     places = {name: Region(0, body.y + y, body.width, rows) for name, (y, rows) in rows.items()}
     top = places["loss"]
     places["loss"] = Region(0, top.y, body.width - side - 1, top.height)
@@ -120,7 +124,7 @@ def _wide(body: Region, error: bool, samples: bool) -> Places:
     )
     right = stack(body.height, [("facts", 7, 14), ("memory", 3, 12), ("checkpoints", 3, 6)])
     order = ("memory", "checkpoints", "facts")
-    places = {name: Region(0, body.y + y, main, rows) for name, (y, rows) in left.items()}
+    places = {name: Region(0, body.y + y, main - 1, rows) for name, (y, rows) in left.items()}
     y = body.y
     for name in order:
         if name in right:

@@ -100,6 +100,28 @@ def set_fields(db: sqlite3.Connection, run_id: str, **fields: Any) -> None:
     db.execute(f"UPDATE runs SET {names} WHERE id = ?", (*values, run_id))
 
 
+def set_device(db: sqlite3.Connection, run_id: str, device: str, total_gib: float) -> None:
+    """Note in the run's environment which device trains and how much memory it has, GiB."""
+    db.execute(
+        "UPDATE runs SET environment = json_set(coalesce(environment, '{}'), '$.device', ?1, '$.memory_total_gib', ?2)"
+        " WHERE id = ?3 AND json_extract(coalesce(environment, '{}'), '$.memory_total_gib') IS NOT ?2",
+        (device, total_gib, run_id),
+    )
+
+
+def lines(db: sqlite3.Connection, keys: tuple[str, ...]) -> list[Row]:
+    """All runs, newest first, in the few columns of a table, with `latest` of these metric keys only."""
+    marks = ", ".join("?" * len(keys))
+    latest: dict[str, dict[str, Row]] = {}
+    for r in db.execute(f"SELECT run_id, key, step, last, max, best FROM latest WHERE key IN ({marks})", keys):
+        latest.setdefault(r[0], {})[r[1]] = {"step": r[2], "last": r[3], "max": r[4], "best": r[5]}
+    rows = db.execute(
+        "SELECT id, name, status, method, model, dataset, created_at, started_at, ended_at, step, total FROM runs"
+        " LEFT JOIN progress ON run_id = id WHERE NOT archived ORDER BY created_at DESC, id DESC"
+    )
+    return [dict(r) | {"latest": latest.get(r["id"], {})} for r in rows]
+
+
 def names_like(db: sqlite3.Connection, prefix: str) -> set[str]:
     """Names of runs that start so."""
     return {r[0] for r in db.execute("SELECT name FROM runs WHERE substr(name, 1, ?) = ?", (len(prefix), prefix))}

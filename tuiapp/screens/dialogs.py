@@ -14,7 +14,7 @@ from tuiapp import format as f
 from tuiapp.glyphs import CURSOR
 from tuiapp.widgets.rows import Rows, fit, line
 
-WIDTH = 60
+WIDTH = 66
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,10 @@ class LiveScreen(DeckScreen):
         Binding("ctrl+n", "turn(1)", show=False),
         DeckScreen.HELP_KEY,
         Binding("q,escape", "leave", "back", id="back", tooltip="back to the runs; the run goes on"),
-        *(Binding(str(i), f"pane({i})", show=False) for i in range(1, 9)),
+        *(
+            Binding(str(i), f"pane({i})", show=False, tooltip="" if i > 1 else "to 8: that pane")
+            for i in range(1, 9)
+        ),
     ]
 
     def __init__(self, run_id: str, order: Callable[[], list[str]]) -> None:

@@ -150,6 +150,6 @@ def number_rows(state: LiveState, width: int) -> list[Content]:
         if one.key == "loss" or not points:
             continue
         text = one.text(last(points))
-        curve = sparkline([value for _, value in points], max(4, width - 18), zero=one.zero)
+        curve = sparkline([value for _, value in points], max(4, width - 19), zero=one.zero)
         rows.append(spread(line((f" {one.short:<10}", "$dim"), (curve, "$train")), line(f" {text}"), width))
     return rows

@@ -18,14 +18,14 @@ def memory_pane(state: LiveState, look: Look) -> list[Content]:
     """Narrow: bars, then the other numbers. Wide: the curve over time."""
     if look.width >= WIDE:
         return _wide(state.detail, look)
-    rows = [*_bars(state.detail, look), line(""), *number_rows(state, look.width)]
+    rows = [*_bars(state.detail, look), line(""), *number_rows(state, look.width - 1)]
     return rows[: look.height]
 
 
 def _bars(detail: RunDetail, look: Look) -> list[Content]:
     label = f.clean(detail.memory_label)
-    rows = [title("Memory", look, (label, "$dim"), end=line(("GiB", "$dim")))]
-    bar = max(4, look.width - 18)
+    rows = [title("Memory", look, (label, "$dim"), end=line(("GiB ", "$dim")))]
+    bar = max(4, look.width - 20)
     values = (
         ("total", detail.memory_total, "$dim"),
         ("now", detail.memory_now, "$accent"),
@@ -33,7 +33,7 @@ def _bars(detail: RunDetail, look: Look) -> list[Content]:
     )
     for name, value, role in values:
         meter = share(value, detail.memory_total, bar, role)
-        rows.append(spread(line((f" {name:<10}", "$dim"), meter), line(f" {f.gib(value)}"), look.width))
+        rows.append(spread(line((f" {name:<10}", "$dim"), meter), line(f" {f.gib(value)} "), look.width))
     if detail.memory_curve:
         curve = sparkline([value for _, value in detail.memory_curve], bar, zero=True)
         rows.append(line((" over time ", "$dim"), (curve, "$train")))

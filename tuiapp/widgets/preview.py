@@ -45,7 +45,10 @@ def _low(detail: RunDetail, now: float, look: Look) -> list[Content]:
         body = [_progress(detail, now, look.width), _numbers(detail)]
     facts = dict(fact_rows(detail))
     about = [facts.get(name, "") for name in ("model", "method", "batch", "schedule")]
-    made = "   ".join(part for part in about if part)
+    made = ""
+    for part in about:
+        if len(made) + len(part) + 5 <= look.width:
+            made += f"   {part}" if made else part
     data = "   ".join(part for part in (facts.get("data", ""), facts.get("note", "")) if part)
     return [start + rule, *body, line(f" {made}"), line((f" {data}", "$dim"))]
 
@@ -92,13 +95,14 @@ def _progress(detail: RunDetail, now: float, width: int) -> Content:
     )
 
 
-def _losses(detail: RunDetail) -> Content:
+def _losses(detail: RunDetail, with_step: bool = False) -> Content:
     loss, evals = detail.curves.get("loss", ()), detail.curves.get("eval_loss", ())
     train = last(loss) if loss else detail.run.loss
     parts: list[Part] = [("train ", "$dim"), (f.number(train), "bold"), ("   eval ", "$dim")]
     top = best(evals)
     if top is not None:
-        parts += [(f.number(top[1]), "$eval"), (f" best (step {f.count(top[0])})", "$dim")]
+        at = f" (step {f.count(top[0])})" if with_step else ""
+        parts += [(f.number(top[1]), "$eval"), (f" best{at}", "$dim")]
     else:
         parts.append(f.number(detail.run.best_eval))
     return line(*parts)
@@ -109,7 +113,7 @@ def _numbers(detail: RunDetail) -> Content:
     rate = last(detail.curves.get("learning_rate", ()))
     return line(
         " ",
-        _losses(detail),
+        _losses(detail, with_step=True),
         f"   {f.count(run.tokens_per_second)}",
         (" tok/s   lr ", "$dim"),
         f.rate(rate if rate is not None else run.learning_rate),

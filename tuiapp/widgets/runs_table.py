@@ -87,29 +87,38 @@ def columns_for(width: int) -> tuple[TableColumn, ...]:
     return tuple(column for column in COLUMNS if width >= column.from_width)
 
 
+def _widths(columns: tuple[TableColumn, ...], width: int) -> tuple[int, int]:
+    """The gap between columns, and what is left for the name."""
+    gap = 2 if width >= 60 else 1
+    return gap, width - 4 - sum(column.width + gap for column in columns if column.width)
+
+
 def row_content(run: RunLine, now: float, width: int, marked: bool) -> Content:
     """A run as one line of the table."""
     parts: list[Part] = [(f" {CURSOR if marked else ' '} ", "$accent")]
     columns = columns_for(width)
-    name_width = width - 4 - sum(column.width + 2 for column in columns if column.width)
+    gap_width, name_width = _widths(columns, width)
     for column in columns:
         room = column.width or max(1, name_width)
         cell = column.cell(run, now, room)
         content = line(cell)
         gap = max(0, room - content.cell_length)
         parts += [" " * gap, cell] if column.to_right else [cell, " " * gap]
-        parts.append("  ")
+        parts.append(" " * gap_width)
     return fit(line(*parts[:-1]), width)
 
 
 def header(width: int) -> Content:
     """The headings."""
     columns = columns_for(width)
-    name_width = width - 4 - sum(column.width + 2 for column in columns if column.width)
+    gap_width, name_width = _widths(columns, width)
     parts = ["   "]
     for column in columns:
         room = column.width or max(1, name_width)
-        parts += [f.right(column.title, room) if column.to_right else f.left(column.title, room), "  "]
+        parts += [
+            f.right(column.title, room) if column.to_right else f.left(column.title, room),
+            " " * gap_width,
+        ]
     return fit(line(("".join(parts[:-1]), "$dim")), width)
 
 

@@ -161,11 +161,12 @@ def facts_pane(state: LiveState, look: Look) -> list[Content]:
 
 def _spec_rows(detail: RunDetail, look: Look) -> list[Content]:
     rows = []
+    room = max(8, look.width - 29)
     for path, value in detail.spec.items():
         text, why = f.clean(value), f.clean(detail.reasons.get(path, ""))
-        rows.append(
-            line((f" {f.clip(f.clean(path), 28):<28} ", "$dim"), f"{f.clip(text, 24):<24}  ", (why, "$dim"))
-        )
+        reason = f.clip(why, room - len(text) - 2) if why and len(text) + 8 < room else ""
+        name = f" {f.left(f.clean(path), 26)}  "
+        rows.append(line((name, "$dim"), f.clip(text, room), (f"  {reason}" if reason else "", "$dim")))
     return rows
 
 

@@ -1,0 +1,196 @@
+"""What the app asks of the engine: snapshots of runs and machine, and the few things that a key does.
+
+Everything here may block; the app calls it from threads only.
+"""
+
+import contextlib
+import functools
+import json
+import os
+import socket
+import sqlite3
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from engine import demo, hardware, launch, paths
+from engine.data.formats import describe_dropped, load
+from engine.errors import TuneDeckError
+from engine.models import inspect_model, known_models
+from engine.outcome import last_words
+from engine.reconcile import reconcile
+from engine.spec import RunSpec, parse
+from engine.store import metrics, runs
+from engine.store.connection import open_database, writable
+from tuiapp.detail import run_detail, run_line
+from tuiapp.snapshot import FormCheck, GpuLine, Machine, NewRun, RunDetail, RunLine, Snapshot
+
+LINE_KEYS = ("loss", "eval_loss", "memory_allocated_gib", "tokens_per_second", "learning_rate")
+LOG_LINES = 200
+
+
+class Services:
+    """The engine behind one database."""
+
+    def __init__(self, database: Path) -> None:
+        self.database = database
+        self._local = threading.local()  # an SQLite connection belongs to the thread that made it
+        self._sparks: dict[tuple[str, int], tuple[float, ...]] = {}
+        self._read: tuple[Any, tuple[RunLine, ...], RunDetail | None] | None = None
+
+    @functools.cached_property
+    def _hardware(self) -> hardware.Hardware:
+        return hardware.probe()
+
+    @functools.cached_property
+    def _sampler(self) -> hardware.Sampler:
+        return hardware.Sampler()
+
+    def _db(self) -> sqlite3.Connection:
+        if getattr(self._local, "db", None) is None:
+            self._local.db = open_database(self.database)
+        db: sqlite3.Connection = self._local.db
+        return db
+
+    def snapshot(self, selected: str | None) -> Snapshot:
+        """All runs, the machine now, and the selected run in detail. A database that cannot be read is a sentence."""
+        machine, place = self._machine(), str(self.database)
+        if not self.database.exists():
+            return Snapshot(machine, place, time.time())
+        can_write = writable(self.database)
+        try:
+            if can_write:
+                with contextlib.suppress(sqlite3.Error):  # a locked or full database can still be read
+                    reconcile(self._db(), self.database)
+            lines, detail = self._runs(selected)
+        except (TuneDeckError, sqlite3.Error) as error:
+            self._local.db = None
+            return Snapshot(machine, place, time.time(), problem=str(error), read_only=not can_write)
+        return Snapshot(machine, place, time.time(), lines, detail, read_only=not can_write)
+
+    def _runs(self, selected: str | None) -> tuple[tuple[RunLine, ...], RunDetail | None]:
+        """Read only when something was written since, by anybody, or another run is selected."""
+        db = self._db()
+        log = self._log_size(selected)
+        key = (db.execute("PRAGMA data_version").fetchone()[0], db.total_changes, selected, log)
+        if self._read is None or self._read[0] != key:
+            rows = runs.lines(db, LINE_KEYS)
+            sparks = self._sparks_of(db, rows)
+            lines = tuple(run_line(row, sparks.get(row["id"], ())) for row in rows)
+            line = next((one for one in lines if one.id == selected), None)
+            self._read = key, lines, self._detail(db, line) if line else None
+        return self._read[1], self._read[2]
+
+    def _log_size(self, run_id: str | None) -> int:
+        try:
+            return (paths.run_directory(self.database, run_id) / "output.log").stat().st_size if run_id else 0
+        except OSError:
+            return 0
+
+    def _sparks_of(self, db: sqlite3.Connection, rows: list[runs.Row]) -> dict[str, tuple[float, ...]]:
+        """The curves of the table; those of runs that did not move since are not read again."""
+        keys = {row["id"]: (row["id"], row["latest"]["loss"]["step"]) for row in rows if "loss" in row["latest"]}
+        missing = [run_id for run_id, key in keys.items() if key not in self._sparks]
+        found = metrics.sparks(db, missing)
+        self._sparks = {key: self._sparks.get(key) or found.get(run_id, ()) for run_id, key in keys.items()}
+        return {run_id: self._sparks[key] for run_id, key in keys.items()}
+
+    def _detail(self, db: sqlite3.Connection, line: RunLine) -> RunDetail:
+        directory = paths.run_directory(self.database, line.id)
+        return run_detail(db, line, directory, last_words(directory, LOG_LINES, 64 << 10))
+
+    def _machine(self) -> Machine:
+        samples = {s.gpu: s for s in self._sampler.sample()}
+        cards = []
+        for gpu in self._hardware.gpus:
+            now = samples.get(gpu.index)
+            cards.append(GpuLine(
+                gpu.index, gpu.name, now and now.memory_used, gpu.memory_total, now and now.utilization,
+                now and now.power, now and now.temperature,
+            ))  # fmt: skip
+        return Machine(
+            host=socket.gethostname(), gpus=tuple(cards), gpu_problem=self._hardware.problem,
+            cpu_name=self._hardware.cpu, cpu_percent=psutil.cpu_percent(), ram_used=hardware.ram_used(),
+            ram_total=self._hardware.ram_total,
+        )  # fmt: skip
+
+    def stop(self, run_id: str, now: bool = False) -> None:
+        """Ask a run to stop. Raises RunError."""
+        launch.stop(self.database, self._find(run_id), now)
+
+    def resume(self, run_id: str) -> None:
+        """Continue a run from its last checkpoint. Raises TuneDeckError."""
+        launch.resume(self.database, self._find(run_id))
+
+    def _find(self, run_id: str) -> runs.Row:
+        db = open_database(self.database, create=False)
+        try:
+            return runs.find(db, run_id)
+        finally:
+            db.close()
+
+    def start(self, form: NewRun) -> str:
+        """Check everything, write the run and start it; its id. Raises TuneDeckError."""
+        return launch.create(self.database, launch.prepare(_spec(form)))
+
+    def check(self, form: NewRun) -> FormCheck:
+        """What can be said of the form before anything starts. Never raises for what the user typed."""
+        model_text, model_ok = _about_model(form.model)
+        data_text, data_ok = _about_data(form.data)
+        plan: tuple[tuple[str, str, str], ...] = ()
+        if model_ok and data_ok:
+            try:
+                reasons = launch.prepare(_spec(form)).reasons
+                plan = tuple((r.field, json.dumps(r.value, ensure_ascii=False), r.why) for r in reasons)
+            except TuneDeckError as error:
+                model_text, model_ok = f"{error.message} {error.hint}", False
+        return FormCheck(model_text, model_ok, data_text, data_ok, plan)
+
+    def complete_path(self, text: str) -> list[str]:
+        """Paths that begin with this text; directories end in a slash, hidden ones stay hidden unless asked for."""
+        folder, name = os.path.split(text)
+        try:
+            entries = sorted(os.scandir(Path(folder or ".").expanduser()), key=lambda e: e.name)
+        except OSError:
+            return []
+        fitting = [e for e in entries if e.name.startswith(name) and (name.startswith(".") or not e.name.startswith("."))]
+        return [os.path.join(folder, e.name) + ("/" if e.is_dir() else "") for e in fitting[:50]]
+
+    def models(self) -> list[str]:
+        """Models that are on this machine."""
+        with contextlib.suppress(TuneDeckError):
+            return [*known_models(), demo.demo_model()]
+        return known_models()
+
+
+def _spec(form: NewRun) -> RunSpec:
+    return parse({
+        "model": {"path": form.model}, "data": {"path": form.data}, "method": {"kind": form.method},
+        "training": {"max_steps": form.max_steps}, "run": {"name": form.name or None},
+    })  # fmt: skip
+
+
+def _about_model(path: str) -> tuple[str, bool]:
+    if not path.strip():
+        return "a directory, a .gguf file or a hub id", False
+    try:
+        facts = inspect_model(path)
+    except TuneDeckError as error:
+        return f"{error.message} {error.hint}", False
+    size = f"{facts.parameters / 1e9:.2f} B parameters, " if facts.parameters else ""
+    template = "chat template" if facts.has_template else "no chat template"
+    return f"{facts.architecture}, {size}{facts.size / 2**30:.2f} GiB on disk, {template}", True
+
+
+def _about_data(path: str) -> tuple[str, bool]:
+    if not path.strip():
+        return "a .json or .jsonl file, Alpaca or messages", False
+    try:
+        loaded = load(path)
+    except TuneDeckError as error:
+        return f"{error.message} {error.hint}", False
+    dropped = f"; left out: {describe_dropped(loaded.dropped)}" if loaded.dropped else ""
+    return f"{loaded.format}: {loaded.evidence}; {len(loaded.rows):,} rows{dropped}", True
