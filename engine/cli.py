@@ -53,7 +53,9 @@ def build_parser() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
     common.add_argument("--db", metavar="PATH", help="the database; its runs/ lies beside it")
     common.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    parser = argparse.ArgumentParser(prog="tunedeck", description="Fine-tune language models from a terminal.", parents=[common])
+    parser = argparse.ArgumentParser(
+        prog="tunedeck", description="Fine-tune language models from a terminal.", parents=[common]
+    )
     parser.add_argument("--theme", choices=["dark", "light", "high"], default="dark", help="colours of the app")
     parser.add_argument("--ascii", action="store_true", help="the app without braille and box characters")
     parser.set_defaults(verb=None)
@@ -72,11 +74,15 @@ def build_parser() -> argparse.ArgumentParser:
     train_.add_argument("spec", nargs="?", type=Path, metavar="SPEC.yaml")
     train_.add_argument("--model", help="a directory, a .gguf file or a hub id")
     train_.add_argument("--data", help="a .json or .jsonl file, Alpaca or messages")
-    train_.add_argument("--set", dest="sets", action="append", default=[], metavar="a.b=c", help="any field of the specification")
+    train_.add_argument(
+        "--set", dest="sets", action="append", default=[], metavar="a.b=c", help="any field of the specification"
+    )
     train_.add_argument("--detach", action="store_true", help="return at once; the run goes on")
     runs_ = verb("runs", list_runs, "list the runs, newest first")
     runs_.add_argument("--all", action="store_true", help="archived ones too")
-    verb("show", show, "everything about one run").add_argument("run", metavar="RUN", help="id, unique prefix of it, or name")
+    verb("show", show, "everything about one run").add_argument(
+        "run", metavar="RUN", help="id, unique prefix of it, or name"
+    )
     logs_ = verb("logs", logs, "what the run's worker printed", as_json=False)
     logs_.add_argument("run", metavar="RUN")
     logs_.add_argument("-f", "--follow", action="store_true", help="go on until the run ends")
@@ -159,7 +165,14 @@ def follow(path: Path, run_id: str, options: Options) -> int:
     run = runs.one(db, run_id)
     if options.detach:
         if options.json:
-            emit({"id": run_id, "name": run["name"], "status": run["status"], "directory": str(paths.run_directory(path, run_id))})
+            emit(
+                {
+                    "id": run_id,
+                    "name": run["name"],
+                    "status": run["status"],
+                    "directory": str(paths.run_directory(path, run_id)),
+                }
+            )
         else:
             print(f"{run['name']}  {run_id}  goes on without this terminal: tunedeck show {run_id}")
         return 0
@@ -199,7 +212,11 @@ def _ended(db: sqlite3.Connection, run: runs.Row, options: Options) -> int:
 def list_runs(options: Options) -> int:
     path = database(options)
     if not path.exists():  # a first look is no error
-        print("[]" if options.json else f"No runs yet ({path} does not exist). Start one: tunedeck train, or tunedeck demo")
+        print(
+            "[]"
+            if options.json
+            else f"No runs yet ({path} does not exist). Start one: tunedeck train, or tunedeck demo"
+        )
         return 0
     rows = runs.listing(opened(options), options.all)
     if options.json:

@@ -52,7 +52,10 @@ def rows() -> list[dict[str, str]]:
     asked += [(f"Tell me {fact}.", f"{fact[0].upper()}{fact[1:]} is {answer}.") for fact, answer in FACTS]
     asked += [(f"How do I {task}?", f"{how[0].upper()}{how[1:]}.") for task, how in TASKS]
     asked += [(f"What is the best way to {task}?", f"{how[0].upper()}{how[1:]}.") for task, how in TASKS]
-    data = [{"instruction": question, "input": "", "output": f"Ahoy, matey! {answer} Fair winds!"} for question, answer in asked]
+    data = [
+        {"instruction": question, "input": "", "output": f"Ahoy, matey! {answer} Fair winds!"}
+        for question, answer in asked
+    ]
     random.Random(7).shuffle(data)
     return data
 
@@ -113,7 +116,9 @@ def headless(database: Path, as_json: bool) -> int:
     db = open_database(database)
     samples = records.samples(db, finished[0]["id"])
     say("\n" + _before_and_after(samples))
-    say(f"\nTook {time.monotonic() - began:.0f} s. Look at it: tunedeck, tunedeck runs, tunedeck show {finished[0]['id']}")
+    say(
+        f"\nTook {time.monotonic() - began:.0f} s. Look at it: tunedeck, tunedeck runs, tunedeck show {finished[0]['id']}"
+    )
     if as_json:
         emit({"runs": finished, "samples": samples, "seconds": round(time.monotonic() - began, 1)})
     failed = [run for run in finished if run["status"] != "finished"]
@@ -147,7 +152,9 @@ def _wait(database: Path, run_id: str, say: Callable[[str], object]) -> runs.Row
             say(f"  {line}")
             said = line
         time.sleep(0.5)
-    say(f"  {run['status']}: {run['exit_reason']}; eval loss {number(run['latest'].get('eval_loss', {}).get('last'))}\n")
+    say(
+        f"  {run['status']}: {run['exit_reason']}; eval loss {number(run['latest'].get('eval_loss', {}).get('last'))}\n"
+    )
     return run
 
 

@@ -60,14 +60,22 @@ def _gpus(hardware: Hardware) -> list[Check]:
 def _ram(hardware: Hardware) -> Check:
     free = hardware.ram_total - ram_used()
     text = f"{free:.1f} of {hardware.ram_total:.1f} GiB free"
-    return Check("RAM", "ok", text) if free > 4 else Check("RAM", "note", text, "Loading a model needs twice its size for a moment.")
+    return (
+        Check("RAM", "ok", text)
+        if free > 4
+        else Check("RAM", "note", text, "Loading a model needs twice its size for a moment.")
+    )
 
 
 def _disk(database: Path) -> Check:
     place = next(p for p in (database.parent, *database.parent.parents) if p.exists())
     free = shutil.disk_usage(place).free / 2**30
     text = f"{free:.0f} GiB free at {place}"
-    return Check("disk", "ok", text) if free > 5 else Check("disk", "note", text, "Checkpoints of full fine-tuning need 12 B a parameter.")
+    return (
+        Check("disk", "ok", text)
+        if free > 5
+        else Check("disk", "note", text, "Checkpoints of full fine-tuning need 12 B a parameter.")
+    )
 
 
 def _models() -> Check:

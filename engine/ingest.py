@@ -11,6 +11,9 @@ from engine.files import complete_lines
 from engine.store import metrics, records, runs
 from engine.store.connection import transaction
 
+NUMBERS = (ev.Metric, ev.Progress, ev.Memory, ev.GpuSamples)
+"""Events with tables of their own; the run's history stays readable without them."""
+
 FILES = {"worker": "events.jsonl", "supervisor": "supervisor.jsonl"}
 
 
@@ -62,14 +65,13 @@ def _apply(db: sqlite3.Connection, run_id: str, source: str, record: Record) -> 
             evaluation = {k: v for k, v in event.values.items() if k.startswith("eval_")}
             if evaluation:
                 records.add_evaluation(db, run_id, record, event.step, evaluation)
-            return
         case ev.Progress():
             fields = {"step": event.step, "total": event.total, "epoch": event.epoch}
-            return records.set_progress(db, run_id, attempt, time, **fields)
+            records.set_progress(db, run_id, attempt, time, **fields)
         case ev.Memory():
-            return runs.set_device(db, run_id, event.device, event.total_gib)
+            runs.set_device(db, run_id, event.device, event.total_gib)
         case ev.GpuSamples():
-            return records.add_gpu_samples(db, run_id, time, event.samples)
+            records.add_gpu_samples(db, run_id, time, event.samples)
         case ev.Phase():
             records.set_progress(db, run_id, attempt, time, phase=event.name)
         case ev.Sample():
@@ -78,9 +80,10 @@ def _apply(db: sqlite3.Connection, run_id: str, source: str, record: Record) -> 
             records.add_checkpoint(db, run_id, record, event)
         case ev.Finished():
             records.add_artifact(db, run_id, "model", event.model, event.bytes, time)
-    _change_run(db, run_id, event, time)
-    level, text = describe(event)
-    records.add_event(db, run_id, source, record, level, text)
+    if not isinstance(event, NUMBERS):
+        _change_run(db, run_id, event, time)
+        level, text = describe(event)
+        records.add_event(db, run_id, source, record, level, text)
 
 
 def _change_run(db: sqlite3.Connection, run_id: str, event: ev.Event, time: float) -> None:
@@ -90,7 +93,11 @@ def _change_run(db: sqlite3.Connection, run_id: str, event: ev.Event, time: floa
         case ev.Attempt():
             fields = {"status": "starting", "pid": event.pid, "ended_at": None, "exit_code": None, "exit_reason": None}
         case ev.Started():
-            fields = {"status": "running", "host": event.host, "environment": {"versions": event.versions, "gpus": event.gpus}}
+            fields = {
+                "status": "running",
+                "host": event.host,
+                "environment": {"versions": event.versions, "gpus": event.gpus},
+            }
             db.execute("UPDATE runs SET started_at = coalesce(started_at, ?) WHERE id = ?", (time, run_id))
         case ev.Stopping():
             fields = {"status": "stopping"}
@@ -120,7 +127,9 @@ def describe(event: ev.Event) -> tuple[str, str]:
         case ev.Finished():
             return "note", f"finished at step {event.step}"
         case ev.Stopped():
-            return "note", f"stopped at step {event.step}" + ("" if event.checkpoint else ", nothing to resume from yet")
+            return "note", f"stopped at step {event.step}" + (
+                "" if event.checkpoint else ", nothing to resume from yet"
+            )
         case ev.Attempt():
             more = f", from {Path(event.resume_from).name}" if event.resume_from else ""
             changed = f", {', '.join(f'{k}={v}' for k, v in event.overrides.items())}" if event.overrides else ""

@@ -56,7 +56,9 @@ def prepare(spec: RunSpec) -> Prepared:
         raise DataError("No row is left to train on", "All rows are held out.", "Lower data.validation.")
     prompts = spec.evaluation.prompts
     if prompts is None:
-        prompts = [next(m["content"] for m in data.rows[0].messages if m["role"] == "user")[:500]] if _has_user(data) else []
+        prompts = (
+            [next(m["content"] for m in data.rows[0].messages if m["role"] == "user")[:500]] if _has_user(data) else []
+        )
         spec = spec.model_copy(update={"evaluation": spec.evaluation.model_copy(update={"prompts": prompts})})
         reasons.append(Reason("evaluation.prompts", prompts, "the first row's question, to see the answer change"))
     return Prepared(spec, reasons, model, data)
@@ -104,7 +106,9 @@ def create(database: Path, prepared: Prepared, parent: str | None = None) -> str
         shutil.rmtree(run_dir, ignore_errors=True)
         if isinstance(error, TuneDeckError):
             raise
-        raise SpaceError("The run could not be written", f"{run_dir}: {error}.", "Free some space, or use --db.") from None
+        raise SpaceError(
+            "The run could not be written", f"{run_dir}: {error}.", "Free some space, or use --db."
+        ) from None
     finally:
         db.close()
     start_supervisor(database, run_dir, lock)
@@ -132,7 +136,10 @@ def _named(db: sqlite3.Connection, prepared: Prepared) -> RunSpec:
     """The specification with a name that no other run has: `smollm2-lora-r16`, `smollm2-lora-r16-2`, ..."""
     spec = prepared.spec
     method = spec.method.kind + (f"-r{spec.method.rank}" if spec.method.kind != "full" else "")
-    base = spec.run.name or f"{prepared.model.name.lower().removesuffix('.gguf').split('/')[-1][:24].rstrip('-._')}-{method}"
+    base = (
+        spec.run.name
+        or f"{prepared.model.name.lower().removesuffix('.gguf').split('/')[-1][:24].rstrip('-._')}-{method}"
+    )
     taken = runs.names_like(db, base)
     name = next(n for i in range(1, len(taken) + 2) if (n := base if i == 1 else f"{base}-{i}") not in taken)
     return spec.model_copy(update={"run": spec.run.model_copy(update={"name": name})})
@@ -207,14 +214,18 @@ def stop(database: Path, run: runs.Row, now: bool = False) -> None:
     run_dir = paths.run_directory(database, run["id"])
     if run["status"] not in runs.ACTIVE:
         raise RunError("The run is not running", f"{run['name']} is {run['status']}.", "Nothing has to be stopped.")
-    (run_dir / "STOP").write_text("now" if now else "soon")
+    (run_dir / ("KILL" if now else "STOP")).touch(mode=0o600)
 
 
 def resume(database: Path, run: runs.Row) -> None:
     """Continue a run that stopped, failed or crashed, as the same run, from its last checkpoint. Raises RunError."""
     run_dir = paths.run_directory(database, run["id"])
     if run["status"] in runs.ACTIVE:
-        raise RunError("The run is still running", f"{run['name']} is {run['status']}.", f"Stop it first: tunedeck stop {run['id']}")
+        raise RunError(
+            "The run is still running",
+            f"{run['name']} is {run['status']}.",
+            f"Stop it first: tunedeck stop {run['id']}",
+        )
     if run["status"] == "finished":
         raise RunError("The run is finished", f"{run['name']} did all its steps.", "Start a new run to train further.")
     if not (run_dir / "spec.yaml").is_file():
@@ -223,8 +234,11 @@ def resume(database: Path, run: runs.Row) -> None:
     load(run["spec"]["data"]["path"], run["spec"]["data"]["format"], run["spec"]["data"]["columns"], 1)
     lock = take_lock(run_dir, patience=2.0)
     if lock is None:
-        raise RunError("The run is still running", f"A supervisor of {run['name']} lives.", "Wait a moment, then try again.")
-    (run_dir / "STOP").unlink(missing_ok=True)
+        raise RunError(
+            "The run is still running", f"A supervisor of {run['name']} lives.", "Wait a moment, then try again."
+        )
+    for name in ("STOP", "KILL"):
+        (run_dir / name).unlink(missing_ok=True)
     db = open_database(database)
     try:
         runs.set_fields(db, run["id"], status="starting", ended_at=None, exit_code=None, exit_reason=None)

@@ -50,7 +50,9 @@ def inspect_model(path: str, revision: str | None = None) -> ModelFacts:
     if local.is_file():
         return _from_gguf(local)
     if path.startswith(("/", ".", "~")) or path.count("/") > 1 or path.endswith(".gguf"):
-        raise ModelError("The model was not found", f"There is no file or directory {clean(path, False)}.", "Check the path.")
+        raise ModelError(
+            "The model was not found", f"There is no file or directory {clean(path, False)}.", "Check the path."
+        )
     return _from_hub(path, revision)
 
 
@@ -59,12 +61,18 @@ def _from_directory(path: Path, name: str | None = None, source: str = "director
         files = sorted(path.glob("*.gguf"))
         if len(files) == 1:
             return _from_gguf(files[0])
-        more = f"It holds {len(files)} GGUF files: name one of them." if files else "Give the directory that holds config.json."
+        more = (
+            f"It holds {len(files)} GGUF files: name one of them."
+            if files
+            else "Give the directory that holds config.json."
+        )
         raise ModelError("This directory holds no model", f"{path} has no config.json.", more)
     try:
         config = json.loads((path / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ModelError("The model's config.json cannot be read", f"{path}: {error}", "Copy the model again.") from None
+        raise ModelError(
+            "The model's config.json cannot be read", f"{path}: {error}", "Copy the model again."
+        ) from None
     weights = _weight_files(path)
     return _from_config(config, path=path, name=name or path.name, source=source, weights=weights)
 
@@ -152,7 +160,11 @@ def _has_template(path: Path) -> bool:
 
 def _from_gguf(path: Path) -> ModelFacts:
     if path.suffix != ".gguf":
-        raise ModelError("This file is not a model", f"{path} is neither a directory nor a .gguf file.", "Give the model's directory.")
+        raise ModelError(
+            "This file is not a model",
+            f"{path} is neither a directory nor a .gguf file.",
+            "Give the model's directory.",
+        )
     stat = path.stat()
     return _read_gguf(path, stat.st_size, stat.st_mtime_ns)
 
@@ -188,7 +200,9 @@ def _read_gguf(path: Path, size: int, _modified: int) -> ModelFacts:
             has_template=bool(value("tokenizer.chat_template")),
         )
     except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
-        raise ModelError("The GGUF file cannot be read", f"{path}: {clean(str(error), False)[:200]}", "Copy it again.") from None
+        raise ModelError(
+            "The GGUF file cannot be read", f"{path}: {clean(str(error), False)[:200]}", "Copy it again."
+        ) from None
 
 
 def hub_cache() -> Path:
@@ -215,7 +229,9 @@ def _from_hub(model_id: str, revision: str | None) -> ModelFacts:
     from huggingface_hub import hf_hub_download  # no torch in it
 
     try:
-        config = json.loads(Path(hf_hub_download(model_id, "config.json", revision=revision)).read_text(encoding="utf-8"))
+        config = json.loads(
+            Path(hf_hub_download(model_id, "config.json", revision=revision)).read_text(encoding="utf-8")
+        )
     except Exception as error:  # the hub's own errors, httpx's, OSError: all mean that it is not to be had
         reason = clean(str(error).strip().split("\n")[0], False)[:200]
         raise ModelError(

@@ -62,7 +62,9 @@ def whole(checkpoint: Checkpoint) -> bool:
         return False
 
 
-def verdict(history: History, run_dir: Path, code: int | None, number: int | None, host_oom: bool, killed: bool) -> Exit:
+def verdict(
+    history: History, run_dir: Path, code: int | None, number: int | None, host_oom: bool, killed: bool
+) -> Exit:
     """How an attempt ended: by its last event if it has one, else by how the process went.
 
     `killed`: we killed it because that was asked for. `host_oom`: the kernel killed something of this cgroup for memory.
@@ -77,7 +79,9 @@ def verdict(history: History, run_dir: Path, code: int | None, number: int | Non
     if killed:
         return Exit("stopped", "killed on request, nothing saved since the last checkpoint", code, number)
     if number == signal.SIGKILL and host_oom:
-        return Exit("oom", "the kernel killed the worker: the host ran out of memory", code, number, last_words(run_dir))
+        return Exit(
+            "oom", "the kernel killed the worker: the host ran out of memory", code, number, last_words(run_dir)
+        )
     if number is not None:
         how = f"the worker was killed by {signal.Signals(number).name}"
     elif code is not None:
@@ -120,10 +124,18 @@ def smaller_batch(spec: RunSpec, overrides: dict[str, int]) -> dict[str, int] | 
     return {"training.micro_batch": micro // 2, "training.accumulation": accumulation * 2}
 
 
-def worker_command(run_dir: Path, spec: RunSpec, attempt: int, resume_from: str, overrides: dict[str, int]) -> list[str]:
+def worker_command(
+    run_dir: Path, spec: RunSpec, attempt: int, resume_from: str, overrides: dict[str, int]
+) -> list[str]:
     """The worker, under torchrun if it needs several processes. -P: a foreign `engine/` in the directory is no danger."""
     python = [sys.executable, "-P"]
-    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={spec.compute.processes}", "--no-python"]
+    launcher = [
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        f"--nproc-per-node={spec.compute.processes}",
+        "--no-python",
+    ]
     prefix = [*python, *launcher, *python] if spec.compute.processes > 1 else python
     sets = [part for path, value in overrides.items() for part in ("--set", f"{path}={value}")]
     return [*prefix, "-m", "engine.worker", str(run_dir), f"--attempt={attempt}", f"--resume-from={resume_from}", *sets]

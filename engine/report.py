@@ -90,7 +90,9 @@ def run_page(run: dict[str, Any], events: list[dict[str, Any]], samples: list[di
     lines += [table(["setting", "value", "why"], shown), ""]
     for sample in samples:
         lines.append(f"step {sample['step']:>5}  > {sample['prompt']}\n            {sample['text']}")
-    lines += [f"{time.strftime('%H:%M:%S', time.localtime(e['time']))}  {e['text']}" for e in events if e["type"] != "sample"]
+    lines += [
+        f"{time.strftime('%H:%M:%S', time.localtime(e['time']))}  {e['text']}" for e in events if e["type"] != "sample"
+    ]
     return clean("\n".join(lines))
 
 

@@ -153,7 +153,9 @@ def _sentence(problem: Any) -> str:
         return f"{path} is not a known key"
     if problem["type"] == "missing":
         return f"{path} is required"
-    return f"{path}: {problem['msg'].removeprefix('Value error, ')} (given: {clean(repr(problem['input']), False)[:60]})"
+    return (
+        f"{path}: {problem['msg'].removeprefix('Value error, ')} (given: {clean(repr(problem['input']), False)[:60]})"
+    )
 
 
 def _hint(error: ValidationError) -> str:
@@ -172,7 +174,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise SpecError("The specification cannot be read", f"{path}: {error.strerror}", "Check the path.") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise SpecError("The specification is not YAML", f"{path}: {clean(str(error), False)}", "Mend the line named.") from None
+        raise SpecError(
+            "The specification is not YAML", f"{path}: {clean(str(error), False)}", "Mend the line named."
+        ) from None
     if not isinstance(raw, dict):
         raise SpecError("The specification is empty", f"{path} holds no mapping", "See the README for an example.")
     return raw
@@ -188,7 +192,9 @@ def apply_sets(raw: dict[str, Any], sets: list[str]) -> dict[str, Any]:
         try:
             value = yaml.safe_load(text)
         except yaml.YAMLError as error:
-            raise SpecError("--set has an unreadable value", clean(f"{item}: {error}", False), "Quote it as YAML.") from None
+            raise SpecError(
+                "--set has an unreadable value", clean(f"{item}: {error}", False), "Quote it as YAML."
+            ) from None
         # YAML 1.1 reads 2e-4 (no dot) as text, which is how people write learning rates
         if isinstance(value, str):
             value = _number(value)

@@ -27,7 +27,7 @@ from engine.hardware import Gpu, Sampler, oom_kills, probe
 from engine.ingest import ingest
 from engine.leases import try_lease
 from engine.processes import alive, find_worker, kill_tree, start_time
-from engine.spec import RunSpec, parse
+from engine.spec import parse
 from engine.store.connection import open_database
 
 TICK = 0.2
@@ -79,7 +79,9 @@ class Supervisor:
                 watch = self._start(gpus, overrides)
             self._follow(watch)
             ended = self._verdict(watch, kills_before)
-            smaller = outcome.smaller_batch(self.spec, overrides) if ended.status == "oom" and not self.stopping else None
+            smaller = (
+                outcome.smaller_batch(self.spec, overrides) if ended.status == "oom" and not self.stopping else None
+            )
             if smaller is None or not self.history.last_failed_oom:
                 return self._end(ended)
             self.log.append(Notice("warning", f"CUDA ran out of memory: again with micro-batch {smaller['training.micro_batch']}"
@@ -88,7 +90,9 @@ class Supervisor:
 
     def _adopted(self) -> Watch | None:
         """The worker that an earlier supervisor of this run left behind."""
-        found = self.history.worker if self.history.worker and alive(*self.history.worker) else find_worker(self.run_dir)
+        found = (
+            self.history.worker if self.history.worker and alive(*self.history.worker) else find_worker(self.run_dir)
+        )
         return Watch(*found) if found else None
 
     def _wait_for_gpus(self) -> list[Gpu] | None:
@@ -138,11 +142,9 @@ class Supervisor:
         self._ingest()
 
     def _obey_stop(self) -> None:
-        try:
-            wanted = "now" if "now" in (self.run_dir / "STOP").read_text() else "soon"
-        except OSError:
-            return
-        if wanted != self.stopping:
+        """The worker itself obeys STOP; KILL is ours to carry out."""
+        wanted = "now" if (self.run_dir / "KILL").exists() else "soon" if (self.run_dir / "STOP").exists() else None
+        if wanted and wanted != self.stopping:
             self.stopping = wanted
             self._safely(lambda: self.log.append(Stopping(wanted == "now")))
 

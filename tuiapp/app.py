@@ -85,9 +85,7 @@ class TuneDeckApp(App[None]):
             self.register_theme(one)
         self.theme = theme if theme in THEMES else "dark"
         # NO_COLOR means none, where Textual would send greys
-        self._filters: list[LineFilter] = [
-            NoColor() if isinstance(one, Monochrome) else one for one in self._filters
-        ]
+        self._filters: list[LineFilter] = [NoColor() if isinstance(one, Monochrome) else one for one in self._filters]
         if ascii:
             self.add_class("-ascii")
 

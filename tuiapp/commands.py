@@ -28,15 +28,11 @@ class DeckCommands(Provider):
         screen = self.screen
         found: list[Command] = []
         if isinstance(screen, DeckScreen):
-            allowed = [one for one in screen.deck_bindings() if one.tooltip and screen.allows(one)]
+            allowed = [one for one in screen.deck_bindings() if one.description and screen.allows(one)]
             found += [_command(one, partial(screen.run_action, one.action)) for one in allowed]
         mine = [one for one in type(deck).BINDINGS if isinstance(one, Binding) and one.tooltip]
-        found += [
-            _command(one, partial(deck.run_action, one.action)) for one in mine if "palette" not in one.action
-        ]
-        found += [
-            (f"Theme: {name}", "colours for this session", partial(deck.use_theme, name)) for name in THEMES
-        ]
+        found += [_command(one, partial(deck.run_action, one.action)) for one in mine if "palette" not in one.action]
+        found += [(f"Theme: {name}", "colours for this session", partial(deck.use_theme, name)) for name in THEMES]
         return found
 
     def _runs(self) -> list[Command]:
@@ -62,7 +58,7 @@ class DeckCommands(Provider):
 
 
 def _command(binding: Binding, call: Callable[[], object]) -> Command:
-    name = binding.tooltip
+    name = binding.tooltip or binding.description
     return name[:1].upper() + name[1:], f"key {key_names(binding)}", call
 
 

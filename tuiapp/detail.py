@@ -1,14 +1,23 @@
 """Rows of the database as the frozen values that the screens draw."""
 
+import itertools
 import math
-import sqlite3
 from pathlib import Path
 from typing import Any
 
 from engine.store import metrics, records, runs
+from engine.store.connection import Connection
 from tuiapp.snapshot import Checkpoint, EventLine, Points, RunDetail, RunLine, Sample
 
-CURVES = ("loss", "eval_loss", "learning_rate", "grad_norm", "tokens_per_second", "mean_token_accuracy", "memory_allocated_gib")
+CURVES = (
+    "loss",
+    "eval_loss",
+    "learning_rate",
+    "grad_norm",
+    "tokens_per_second",
+    "mean_token_accuracy",
+    "memory_allocated_gib",
+)
 TITLES = {
     "oom": "Out of memory", "data": "The data cannot be trained on", "config": "The settings cannot be used",
     "download": "The model could not be downloaded", "nonfinite": "The loss is no longer a number",
@@ -40,7 +49,7 @@ def run_line(row: runs.Row, spark: tuple[float, ...]) -> RunLine:
     )  # fmt: skip
 
 
-def run_detail(db: sqlite3.Connection, line: RunLine, directory: Path, log: list[str]) -> RunDetail:
+def run_detail(db: Connection, line: RunLine, directory: Path, log: list[str]) -> RunDetail:
     """Everything about one run."""
     run = runs.one(db, line.id)
     curves = metrics.curves(db, line.id, CURVES)
@@ -87,16 +96,18 @@ def _ends_at(line: RunLine, steps: list[tuple[int, float]]) -> float | None:
     (last, then) = steps[-1]
     # the gap that a resume leaves between two points is no training time
     recent = steps[-20:]
-    pace = sorted((b[1] - a[1]) / max(1, b[0] - a[0]) for a, b in zip(recent, recent[1:], strict=False))
+    pace = sorted((b[1] - a[1]) / max(1, b[0] - a[0]) for a, b in itertools.pairwise(recent))
     typical = sum(pace) / len(pace) if max(pace) < 10 * pace[len(pace) // 2] else pace[len(pace) // 2]
     return then + typical * (line.total_steps - last)
 
 
-def _memory(db: sqlite3.Connection, line: RunLine, curve: list[tuple[int, float, float]],
+def _memory(db: Connection, line: RunLine, curve: list[tuple[int, float, float]],
             environment: dict[str, Any]) -> dict[str, Any]:  # fmt: skip
     """What NVML saw of the run's card; without a card the peak resident size of the training process."""
     began = line.started_at or line.created_at
-    samples = [(s["time"] - began, s["memory_used"]) for s in records.gpu_samples(db, line.id) if s["memory_used"] is not None]
+    samples = [
+        (s["time"] - began, s["memory_used"]) for s in records.gpu_samples(db, line.id) if s["memory_used"] is not None
+    ]
     on_gpu = environment.get("device") == "cuda" and samples
     points: Points = tuple(samples) if on_gpu else tuple((t - began, v) for _, t, v in curve)
     return {
@@ -108,7 +119,7 @@ def _memory(db: sqlite3.Connection, line: RunLine, curve: list[tuple[int, float,
     }
 
 
-def _error(db: sqlite3.Connection, run: runs.Row) -> tuple[str, str, str]:
+def _error(db: Connection, run: runs.Row) -> tuple[str, str, str]:
     """Title, message and hint of a run that ended badly; empty for others."""
     if run["status"] not in ("failed", "oom", "crashed"):
         return "", "", ""
@@ -117,4 +128,8 @@ def _error(db: sqlite3.Connection, run: runs.Row) -> tuple[str, str, str]:
         data = failed["data"]
         return TITLES.get(data["kind"], TITLES["other"]), data["message"], data["hint"]
     title = "The host ran out of memory" if run["status"] == "oom" else "The run crashed"
-    return title, run["exit_reason"] or "", "Nothing that it had reported is lost. r continues from the last checkpoint."
+    return (
+        title,
+        run["exit_reason"] or "",
+        "Nothing that it had reported is lost. r continues from the last checkpoint.",
+    )

@@ -13,9 +13,7 @@ from rich.cells import cell_len, set_cell_size
 DASH = "–"
 ELLIPSIS = "…"
 
-_ESCAPES = re.compile(
-    r"\x1b(?:\][^\x07\x1b]*(?:\x07|\x1b\\)?|\[[0-?]*[ -/]*[@-~]?|[PX^_][^\x1b]*(?:\x1b\\)?|.?)", re.S
-)
+_ESCAPES = re.compile(r"\x1b(?:\][^\x07\x1b]*(?:\x07|\x1b\\)?|\[[0-?]*[ -/]*[@-~]?|[PX^_][^\x1b]*(?:\x1b\\)?|.?)", re.S)
 _INVISIBLE = {"Cc", "Cf", "Cs", "Co", "Cn"}
 
 
@@ -25,6 +23,18 @@ def clean(text: str) -> str:
     if text.isascii() and text.isprintable():
         return text
     return "".join(c for c in text if unicodedata.category(c) not in _INVISIBLE)
+
+
+def plain(value: str) -> str:
+    """A value of the specification as people write it: no quotes, no null, 2e-4 for 0.0002."""
+    text = clean(value)
+    if len(text) > 1 and text[0] == text[-1] == '"':
+        text = text[1:-1]
+    if text in ("null", "None", "[]", "{}"):
+        return ""
+    if re.fullmatch(r"0\.00\d+|\d(\.\d+)?e-0?\d+", text):
+        return rate(float(text))
+    return text.removesuffix(".0") if re.fullmatch(r"\d+\.0", text) else text
 
 
 def clip(text: str, width: int) -> str:

@@ -100,11 +100,9 @@ def _normal(body: Region, samples: bool) -> Places:
     """Loss and memory beside each other, the texts below."""
     side = 28
     texts = [("samples", 2, 3)] if samples else []
+    most = max(10, body.height // 2), max(3, body.height // 4)
     more = [("checkpoints", 3, 5), ("events", 3, 6)]
-    rows = stack(
-        body.height,
-        [("loss", 10, max(10, body.height // 2)), *texts, ("log", 3, max(3, body.height // 4)), *more],
-    )
+    rows = stack(body.height, [("loss", 10, most[0]), *texts, ("log", 3, most[1]), *more])
     places = {name: Region(0, body.y + y, body.width, rows) for name, (y, rows) in rows.items()}
     top = places["loss"]
     places["loss"] = Region(0, top.y, body.width - side - 1, top.height)

@@ -8,7 +8,6 @@ import functools
 import json
 import os
 import socket
-import sqlite3
 import threading
 import time
 from pathlib import Path
@@ -24,7 +23,7 @@ from engine.outcome import last_words
 from engine.reconcile import reconcile
 from engine.spec import RunSpec, parse
 from engine.store import metrics, runs
-from engine.store.connection import open_database, writable
+from engine.store.connection import Connection, DatabaseError, open_database, writable
 from tuiapp.detail import run_detail, run_line
 from tuiapp.snapshot import FormCheck, GpuLine, Machine, NewRun, RunDetail, RunLine, Snapshot
 
@@ -49,10 +48,10 @@ class Services:
     def _sampler(self) -> hardware.Sampler:
         return hardware.Sampler()
 
-    def _db(self) -> sqlite3.Connection:
+    def _db(self) -> Connection:
         if getattr(self._local, "db", None) is None:
             self._local.db = open_database(self.database)
-        db: sqlite3.Connection = self._local.db
+        db: Connection = self._local.db
         return db
 
     def snapshot(self, selected: str | None) -> Snapshot:
@@ -63,10 +62,10 @@ class Services:
         can_write = writable(self.database)
         try:
             if can_write:
-                with contextlib.suppress(sqlite3.Error):  # a locked or full database can still be read
+                with contextlib.suppress(DatabaseError):  # a locked or full database can still be read
                     reconcile(self._db(), self.database)
             lines, detail = self._runs(selected)
-        except (TuneDeckError, sqlite3.Error) as error:
+        except (TuneDeckError, DatabaseError) as error:
             self._local.db = None
             return Snapshot(machine, place, time.time(), problem=str(error), read_only=not can_write)
         return Snapshot(machine, place, time.time(), lines, detail, read_only=not can_write)
@@ -90,7 +89,7 @@ class Services:
         except OSError:
             return 0
 
-    def _sparks_of(self, db: sqlite3.Connection, rows: list[runs.Row]) -> dict[str, tuple[float, ...]]:
+    def _sparks_of(self, db: Connection, rows: list[runs.Row]) -> dict[str, tuple[float, ...]]:
         """The curves of the table; those of runs that did not move since are not read again."""
         keys = {row["id"]: (row["id"], row["latest"]["loss"]["step"]) for row in rows if "loss" in row["latest"]}
         missing = [run_id for run_id, key in keys.items() if key not in self._sparks]
@@ -98,18 +97,18 @@ class Services:
         self._sparks = {key: self._sparks.get(key) or found.get(run_id, ()) for run_id, key in keys.items()}
         return {run_id: self._sparks[key] for run_id, key in keys.items()}
 
-    def _detail(self, db: sqlite3.Connection, line: RunLine) -> RunDetail:
+    def _detail(self, db: Connection, line: RunLine) -> RunDetail:
         directory = paths.run_directory(self.database, line.id)
         return run_detail(db, line, directory, last_words(directory, LOG_LINES, 64 << 10))
 
     def _machine(self) -> Machine:
         samples = {s.gpu: s for s in self._sampler.sample()}
+        unknown = hardware.GpuSample(-1, None, None, None, None)
         cards = []
         for gpu in self._hardware.gpus:
-            now = samples.get(gpu.index)
+            now = samples.get(gpu.index, unknown)
             cards.append(GpuLine(
-                gpu.index, gpu.name, now and now.memory_used, gpu.memory_total, now and now.utilization,
-                now and now.power, now and now.temperature,
+                gpu.index, gpu.name, now.memory_used, gpu.memory_total, now.utilization, now.power, now.temperature
             ))  # fmt: skip
         return Machine(
             host=socket.gethostname(), gpus=tuple(cards), gpu_problem=self._hardware.problem,
@@ -156,7 +155,9 @@ class Services:
             entries = sorted(os.scandir(Path(folder or ".").expanduser()), key=lambda e: e.name)
         except OSError:
             return []
-        fitting = [e for e in entries if e.name.startswith(name) and (name.startswith(".") or not e.name.startswith("."))]
+        fitting = [
+            e for e in entries if e.name.startswith(name) and (name.startswith(".") or not e.name.startswith("."))
+        ]
         return [os.path.join(folder, e.name) + ("/" if e.is_dir() else "") for e in fitting[:50]]
 
     def models(self) -> list[str]:

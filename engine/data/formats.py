@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,11 +37,11 @@ class Loaded:
     dropped: dict[str, list[int]] = field(default_factory=dict)
 
 
-def load(path: str | Path, format: str | None = None, columns: dict[str, str] | None = None,
+def load(path: str | Path, wanted: str | None = None, columns: dict[str, str] | None = None,
          max_rows: int | None = None) -> Loaded:  # fmt: skip
     """Read a `.json` or `.jsonl` file (also `.gz`) of Alpaca or messages rows.
 
-    `columns` maps our names (instruction, input, output, messages) to the file's. Raises DataError if the file cannot be
+    `wanted` is a format's name, None to detect it; `columns` maps our names (instruction, input, output, messages) to the file's. Raises DataError if the file cannot be
     read, no format fits, or no row is left.
     """
     path = Path(path).expanduser()
@@ -48,7 +49,7 @@ def load(path: str | Path, format: str | None = None, columns: dict[str, str] | 
     if not raw:
         raise DataError("The data is empty", f"{path} holds no rows.", "Give a file with at least one row.")
     renamed = [(line, _rename(row, columns or {})) for line, row in raw]
-    chosen, evidence = _detect(path, renamed, format, columns or {})
+    chosen, evidence = _detect(path, renamed, wanted, columns or {})
     convert: Callable[[dict[str, Any]], list[Message]] = _from_alpaca if chosen == "alpaca" else _from_messages
     rows: list[Conversation] = []
     dropped: dict[str, list[int]] = {}
@@ -77,17 +78,20 @@ def _read(path: Path) -> list[tuple[int, dict[str, Any]]]:
     suffixes = [s for s in path.suffixes if s != ".gz"]
     kind = suffixes[-1] if suffixes else ""
     if kind not in (".json", ".jsonl"):
-        raise DataError("This kind of file cannot be read", f"{path.name} is neither .json nor .jsonl.", "Convert it to JSONL.")
+        raise DataError(
+            "This kind of file cannot be read", f"{path.name} is neither .json nor .jsonl.", "Convert it to JSONL."
+        )
     try:
-        opened = gzip.open(path, "rt", encoding="utf-8-sig") if path.suffix == ".gz" else path.open(encoding="utf-8-sig")
-        with opened as file:
-            text = file.read()
+        raw = path.read_bytes()
+        text = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode("utf-8-sig")
     except FileNotFoundError:
         raise DataError("The data was not found", f"There is no file {path}.", "Check the path.") from None
     except UnicodeDecodeError as error:
         raise DataError("The data is not UTF-8", f"{path}: {error}.", "Convert it: iconv -f latin1 -t utf-8") from None
-    except OSError as error:
-        raise DataError("The data cannot be read", f"{path}: {error.strerror or error}.", "Check the file.") from None
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(
+            "The data cannot be read", f"{path}: {getattr(error, 'strerror', None) or error}.", "Check the file."
+        ) from None
     return _parse_json(path, text) if kind == ".json" else _parse_lines(path, text)
 
 
@@ -99,12 +103,18 @@ def _parse_json(path: Path, text: str) -> list[tuple[int, dict[str, Any]]]:
     except ValueError as error:
         if "Extra data" in str(error):  # JSON lines under the name of JSON: common, and harmless
             return _parse_lines(path, text)
-        raise DataError("The data is not valid JSON", f"{path}: {error}.", "Mend the place named, or use JSONL.") from None
+        raise DataError(
+            "The data is not valid JSON", f"{path}: {error}.", "Mend the place named, or use JSONL."
+        ) from None
     if isinstance(raw, dict):
         lists = [v for v in raw.values() if isinstance(v, list)]
         raw = lists[0] if len(lists) == 1 else [raw]
     if not isinstance(raw, list):
-        raise DataError("The data is no list of rows", f"{path} holds a single {type(raw).__name__}.", "Give a JSON list of objects.")
+        raise DataError(
+            "The data is no list of rows",
+            f"{path} holds a single {type(raw).__name__}.",
+            "Give a JSON list of objects.",
+        )
     return [(i, _object(path, i, row)) for i, row in enumerate(raw, 1)]
 
 
@@ -130,7 +140,9 @@ def _parse_lines(path: Path, text: str) -> list[tuple[int, dict[str, Any]]]:
 
 def _object(path: Path, line: int, row: Any) -> dict[str, Any]:
     if not isinstance(row, dict):
-        raise DataError("A row is no object", f"{path}, row {line} is a {type(row).__name__}.", "Each row must be a JSON object.")
+        raise DataError(
+            "A row is no object", f"{path}, row {line} is a {type(row).__name__}.", "Each row must be a JSON object."
+        )
     return row
 
 

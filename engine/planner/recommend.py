@@ -64,7 +64,9 @@ def _data(choose: Any, rows: int, gpu: bool) -> None:
         choose("data", "validation", 0.0, f"{rows} rows are too few to hold any out")
     else:
         count = max(1, min(most, round(rows * 0.05)))
-        choose("data", "validation", float(count), f"5 % of the rows, at most {most} {'on a GPU' if gpu else 'on a CPU'}")
+        choose(
+            "data", "validation", float(count), f"5 % of the rows, at most {most} {'on a GPU' if gpu else 'on a CPU'}"
+        )
 
 
 def _method(choose: Any, spec: RunSpec) -> None:

@@ -12,6 +12,9 @@ from engine.errors import SpaceError, StoreError
 from engine.store.migrations import VERSION, migrate
 
 BUSY_SECONDS = 10.0
+Connection = sqlite3.Connection
+DatabaseError = sqlite3.Error
+"""Locked for too long, full, or broken."""
 
 
 def writable(path: Path) -> bool:
@@ -25,7 +28,9 @@ def open_database(path: Path, create: bool = True) -> sqlite3.Connection:
     Raises StoreError (missing, no database of ours, from a newer version) or SpaceError (cannot be created).
     """
     if not path.exists() and not create:
-        raise StoreError("There is no database yet", f"{path} does not exist.", "Start a run, or name another with --db.")
+        raise StoreError(
+            "There is no database yet", f"{path} does not exist.", "Start a run, or name another with --db."
+        )
     if path.exists() and not writable(path):
         return _open_read_only(path)
     try:
@@ -34,7 +39,9 @@ def open_database(path: Path, create: bool = True) -> sqlite3.Connection:
             os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
         connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
     except (OSError, sqlite3.Error) as error:
-        raise SpaceError("The database cannot be created", f"{path}: {error}.", "Name another place with --db.") from None
+        raise SpaceError(
+            "The database cannot be created", f"{path}: {error}.", "Name another place with --db."
+        ) from None
     with _explained(path, connection):
         connection.execute("PRAGMA synchronous = NORMAL")
         if _version(path, connection) < VERSION:
@@ -63,7 +70,9 @@ def _explained(path: Path, connection: sqlite3.Connection) -> Iterator[None]:
     except sqlite3.DatabaseError as error:
         connection.close()
         if "disk" in str(error) or "readonly" in str(error):
-            raise SpaceError("The database cannot be written", f"{path}: {error}.", "Free some space, or use --db.") from None
+            raise SpaceError(
+                "The database cannot be written", f"{path}: {error}.", "Free some space, or use --db."
+            ) from None
         raise StoreError("The database cannot be opened", f"{path}: {error}.", "Name another with --db.") from None
     except BaseException:
         connection.close()
@@ -81,7 +90,9 @@ def _version(path: Path, connection: sqlite3.Connection) -> int:
             "Upgrade TuneDeck, or name another database with --db.",
         )
     if version == 0 and tables and ("_sqlite_migrations",) not in tables:
-        raise StoreError("This is another program's database", f"{path} holds tables that are not TuneDeck's.", "Use --db.")
+        raise StoreError(
+            "This is another program's database", f"{path} holds tables that are not TuneDeck's.", "Use --db."
+        )
     return version
 
 

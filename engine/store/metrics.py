@@ -73,7 +73,9 @@ def keys(db: sqlite3.Connection, run_id: str) -> list[str]:
     return [r[0] for r in db.execute("SELECT key FROM series WHERE run_id = ? ORDER BY key", (run_id,))]
 
 
-def sparks(db: sqlite3.Connection, run_ids: list[str], key: str = "loss", width: int = 12) -> dict[str, tuple[float, ...]]:
+def sparks(
+    db: sqlite3.Connection, run_ids: list[str], key: str = "loss", width: int = 12
+) -> dict[str, tuple[float, ...]]:
     """Each run's curve thinned to about `width` points, its first and last among them."""
     found: dict[str, tuple[float, ...]] = {}
     for run_id in run_ids:

@@ -33,7 +33,8 @@ def set_progress(db: sqlite3.Connection, run_id: str, attempt: int, time: float,
     db.execute("INSERT OR IGNORE INTO progress (run_id) VALUES (?)", (run_id,))
     names = ", ".join(f"{name} = ?" for name in fields)
     db.execute(
-        f"UPDATE progress SET attempt = ?, time = ?, {names} WHERE run_id = ?", (attempt, time, *fields.values(), run_id)
+        f"UPDATE progress SET attempt = ?, time = ?, {names} WHERE run_id = ?",
+        (attempt, time, *fields.values(), run_id),
     )
 
 

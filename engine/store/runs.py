@@ -85,7 +85,9 @@ def one(db: sqlite3.Connection, run_id: str) -> Row:
 
 def params(db: sqlite3.Connection, run_id: str) -> list[tuple[str, str | None]]:
     """The specification, flattened: path and value."""
-    return [(r[0], r[1]) for r in db.execute("SELECT path, value FROM params WHERE run_id = ? ORDER BY path", (run_id,))]
+    return [
+        (r[0], r[1]) for r in db.execute("SELECT path, value FROM params WHERE run_id = ? ORDER BY path", (run_id,))
+    ]
 
 
 def active(db: sqlite3.Connection) -> list[sqlite3.Row]:

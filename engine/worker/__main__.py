@@ -99,7 +99,13 @@ def explain(error: BaseException) -> Failed:
     names = {cls.__name__ for cls in type(error).__mro__}
     text = clean(f"{type(error).__name__}: {error}".split("\n")[0], keep_lines=False)[:400]
     if isinstance(error, TuneDeckError):
-        kind = "data" if isinstance(error, DataError) else "config" if isinstance(error, SpecError | ModelError) else "other"
+        kind = (
+            "data"
+            if isinstance(error, DataError)
+            else "config"
+            if isinstance(error, SpecError | ModelError)
+            else "other"
+        )
         return Failed(kind, f"{error.title}. {error.message}", error.hint)
     if "OutOfMemoryError" in names or isinstance(error, MemoryError):
         return Failed("oom", text, "Halve training.micro_batch and double training.accumulation, or use qlora.")
@@ -107,7 +113,13 @@ def explain(error: BaseException) -> Failed:
         return Failed("nonfinite", text, "Lower training.learning_rate, raise training.warmup, or look at the data.")
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return Failed("disk", text, "Free some space, then: tunedeck resume")
-    if names & {"HfHubHTTPError", "GatedRepoError", "RepositoryNotFoundError", "LocalEntryNotFoundError", "ConnectError"}:
+    if names & {
+        "HfHubHTTPError",
+        "GatedRepoError",
+        "RepositoryNotFoundError",
+        "LocalEntryNotFoundError",
+        "ConnectError",
+    }:
         return Failed("download", text, "Check the name and the network; for a gated model: hf auth login")
     return Failed("other", text, "The whole traceback is in output.log: tunedeck logs")
 

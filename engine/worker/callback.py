@@ -25,7 +25,9 @@ class NonFiniteLoss(Exception):
 class ReportingCallback(TrainerCallback):
     """Reports to the reporter. `stop` says whether somebody asked to stop; `sample` generates answers to prompts."""
 
-    def __init__(self, reporter: Reporter, keep: int, stop: Callable[[], bool], sample: Callable[[int], list[Sample]]) -> None:
+    def __init__(
+        self, reporter: Reporter, keep: int, stop: Callable[[], bool], sample: Callable[[int], list[Sample]]
+    ) -> None:
         self._reporter = reporter
         self._keep = keep
         self._stop = stop

@@ -33,7 +33,9 @@ def encoder(tokenizer: Any) -> Callable[[list[Message]], Encoded]:
     return functools.partial(encode, render=render, tokenize=tokenize)
 
 
-def split(rows: list[Conversation], validation: float | str | None, seed: int) -> tuple[list[Conversation], list[Conversation]]:
+def split(
+    rows: list[Conversation], validation: float | str | None, seed: int
+) -> tuple[list[Conversation], list[Conversation]]:
     """Training and held-out rows; the same seed gives the same split."""
     count = validation_rows(validation, len(rows))
     order = random.Random(seed).sample(range(len(rows)), len(rows))

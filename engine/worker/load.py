@@ -72,7 +72,9 @@ def load_tokenizer(spec: RunSpec, facts: ModelFacts) -> Any:
         try:
             tokenizer.chat_template = Path(spec.data.template).expanduser().read_text(encoding="utf-8")
         except OSError as error:
-            raise DataError("The chat template cannot be read", f"{spec.data.template}: {error.strerror}", "Check the path.") from None
+            raise DataError(
+                "The chat template cannot be read", f"{spec.data.template}: {error.strerror}", "Check the path."
+            ) from None
     if not tokenizer.chat_template:
         raise DataError(
             "The model has no chat template",
@@ -104,7 +106,9 @@ def load_model(spec: RunSpec, facts: ModelFacts) -> Any:
         )
     except (OSError, ValueError) as error:
         if facts.local:
-            raise ModelError("The model cannot be loaded", str(error).split("\n")[0][:300], "See output.log.") from error
+            raise ModelError(
+                "The model cannot be loaded", str(error).split("\n")[0][:300], "See output.log."
+            ) from error
         raise
 
 

@@ -46,7 +46,10 @@ def train(spec: RunSpec, reporter: Reporter, stop: Any, resume_from: str) -> Non
     reporter.phase("load", facts.label)
     model = load_model(spec, facts)
     callback = ReportingCallback(
-        reporter, spec.saving.keep, stop, lambda step: generate(trainer.model, tokenizer, spec.evaluation.prompts or [], step)
+        reporter,
+        spec.saving.keep,
+        stop,
+        lambda step: generate(trainer.model, tokenizer, spec.evaluation.prompts or [], step),
     )
     callback.remember(announced)
     trainer = SFTTrainer(

@@ -70,9 +70,7 @@ def runs() -> tuple[RunLine, ...]:
         run("mbx2k1", "support-lora-r32", hours=2),
         run("mbx2f9", "support-qlora-r16", hours=4, best_eval=1.164, peak_gib=9.7, method="qlora"),
         run("mbx1z0", "support-lora-r8", hours=5, best_eval=1.187, peak_gib=18.9),
-        run(
-            "mbx1b2", "support-lr2e-3", "failed", 6, best_eval=2.911, step=61, spark=(2.2, 2.0, 1.9, 2.4, 3.0)
-        ),
+        run("mbx1b2", "support-lr2e-3", "failed", 6, best_eval=2.911, step=61, spark=(2.2, 2.0, 1.9, 2.4, 3.0)),
         run("mbx1a1", "support-full", "oom", 7, **{**nothing, "peak_gib": 23.9}, method="full"),
         run("mbw9c3", "dolly-qlora-r16", "crashed", 26, best_eval=1.402, step=300, peak_gib=9.6),
         run("mbw8d4", "dolly-lora-r16", "stopped", 28, best_eval=1.455, step=170, peak_gib=19.1),
@@ -149,9 +147,7 @@ class FakeServices:
             raise self.fail
         chosen = next((line for line in self.lines if line.id == selected), None)
         shown = detail(chosen) if chosen is not None else None
-        return Snapshot(
-            self.machine, "~/ft/experiments.db", self.now, self.lines, shown, problem=self.problem
-        )
+        return Snapshot(self.machine, "~/ft/experiments.db", self.now, self.lines, shown, problem=self.problem)
 
     def stop(self, run_id: str, now: bool = False) -> None:
         self.calls.append(("stop", run_id, now))
@@ -174,9 +170,7 @@ class FakeServices:
 
     def start(self, form: NewRun) -> str:
         self.calls.append(("start", form))
-        line = replace(
-            runs()[1], id="new123", name=form.name or "smollm2-lora", created_at=NOW, status="starting"
-        )
+        line = replace(runs()[1], id="new123", name=form.name or "smollm2-lora", created_at=NOW, status="starting")
         self.lines = (line, *self.lines)
         return "new123"
 

@@ -113,14 +113,18 @@ class DeckScreen(Screen[None]):
     def action_help(self) -> None:
         """Help for what has focus."""
         text = getattr(self.focused, "help_text", "")
-        extra = [b for b in getattr(self.focused, "BINDINGS", []) if isinstance(b, Binding) and b.tooltip]
+        extra = self._focus_bindings()
         here = [binding for binding in self.deck_bindings() if binding.tooltip and self.allows(binding)]
-        common = [
-            binding
-            for binding in type(self.deck).BINDINGS
-            if isinstance(binding, Binding) and binding.tooltip
-        ]
+        common = [binding for binding in type(self.deck).BINDINGS if isinstance(binding, Binding) and binding.tooltip]
         self.app.push_screen(HelpScreen(self.place, text, here, [*extra, *common]))
+
+    def _focus_bindings(self) -> list[Binding]:
+        """The keys of what has the focus, as far as they do something there."""
+        pane = self.focused
+        if pane is None:
+            return []
+        found = [one for one in type(pane).BINDINGS if isinstance(one, Binding) and one.tooltip]
+        return [one for one in found if pane.check_action(one.action.partition("(")[0], ())]
 
     def _arrange(self) -> None:
         stand = self.places(self.size.width, self.size.height)

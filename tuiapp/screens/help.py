@@ -43,7 +43,7 @@ class HelpScreen(ModalScreen[None]):
 
     def on_resize(self, _: events.Resize) -> None:
         """Draw for the room there is."""
-        width = max(10, self.size.width - 2)
+        width = max(10, self.size.width - 4)
         lines = self._lines(width)
         text = self.query_one("#help-text", Rows)
         text.styles.height = len(lines)
@@ -74,10 +74,21 @@ class HelpScreen(ModalScreen[None]):
 
 
 def _key_rows(bindings: list[Binding], width: int) -> list[Content]:
-    wide = max((len(key_names(binding)) for binding in bindings), default=0) + 2
+    groups = _by_action(bindings)
+    wide = max((len(keys) for keys, _ in groups), default=0) + 2
     rows = []
-    for binding in bindings:
-        about = f.wrap(binding.tooltip, max(8, width - wide - 1), 2)
-        for i, text in enumerate(about):
-            rows.append(line((f" {key_names(binding) if i == 0 else '':<{wide}}", "$accent"), text))
+    for keys, about in groups:
+        for i, text in enumerate(f.wrap(about, max(8, width - wide - 1), 2)):
+            rows.append(line((f" {keys if i == 0 else '':<{wide}}", "$accent"), text))
     return rows
+
+
+def _by_action(bindings: list[Binding]) -> list[tuple[str, str]]:
+    """Keys and words of bindings; those that differ only in a direction stand in one line."""
+    groups: dict[str, tuple[list[str], list[str]]] = {}
+    for binding in bindings:
+        keys, words = groups.setdefault(binding.action.partition("(")[0], ([], []))
+        many = binding.key_display is not None and " " not in binding.key_display
+        keys.append(binding.key_display or "" if many else key_names(binding))
+        words.append(binding.tooltip)
+    return [(" ".join(keys), ", ".join(words)) for keys, words in groups.values()]

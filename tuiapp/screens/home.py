@@ -57,11 +57,10 @@ class HomeScreen(DeckScreen):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "open", "open", tooltip="open the run under the cursor"),
+        Binding("enter", "begin", "new run", show=True),
         Binding("n", "new", "new", tooltip="a new run: model, data, method"),
-        Binding(
-            "slash", "filter", "filter", tooltip="show only rows with these words: name, model, status …"
-        ),
-        Binding("s", "stop", "stop", tooltip="stop the run, with a checkpoint first (asks)"),
+        Binding("slash", "filter", "filter", tooltip="only rows with these words"),
+        Binding("s", "stop", "stop", tooltip="stop, with a checkpoint first"),
         Binding("r", "resume", "resume", tooltip="go on from the last checkpoint"),
         Binding("o", "order", "order", tooltip="order by the next column"),
         Binding("O", "reverse", "reverse", show=False, tooltip="turn the order round"),
@@ -154,9 +153,7 @@ class HomeScreen(DeckScreen):
         if is_narrow(width, self.size.height):
             running = sum(1 for run in snapshot.runs if run.status == "running")
             card = machine.gpus[0] if machine.gpus else None
-            used = (
-                f"{f.gib(card.memory_used)} of {f.gib(card.memory_total)}" if card else f.clean(machine.host)
-            )
+            used = f"{f.gib(card.memory_used)} of {f.gib(card.memory_total)}" if card else f.clean(machine.host)
             start = line(("Runs", "$accent"), f"   {len(snapshot.runs)}   {running} running")
             return [spread(start, line(used), width)]
         path = database(snapshot.database, width // 2 - 8)
@@ -189,7 +186,9 @@ class HomeScreen(DeckScreen):
         run = self._table.current if self.is_mounted else None
         writable = self.snapshot is not None and not self.snapshot.read_only
         if action == "open":
-            return run is not None or self._is_empty
+            return run is not None
+        if action == "begin":
+            return writable and self._is_empty
         if action == "new":
             return writable
         if action == "stop":
@@ -203,9 +202,13 @@ class HomeScreen(DeckScreen):
         return True
 
     def action_open(self) -> None:
-        """Open the run; where there is none, begin one."""
-        run = self._table.current
-        self.post_message(OpenRun(run.id) if run is not None else OpenForm())
+        """Open the run."""
+        if (run := self._table.current) is not None:
+            self.post_message(OpenRun(run.id))
+
+    def action_begin(self) -> None:
+        """Where there are no runs, Enter begins one."""
+        self.post_message(OpenForm())
 
     def action_new(self) -> None:
         """The form."""

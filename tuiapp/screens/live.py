@@ -41,27 +41,21 @@ class LiveScreen(DeckScreen):
     place = "Live run"
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("s", "stop", "stop+save", tooltip="stop with a checkpoint first (asks)"),
+        Binding("s", "stop", "stop+save", tooltip="stop, with a checkpoint first"),
         Binding("r", "resume", "resume", tooltip="go on from the last checkpoint"),
-        Binding("z", "zoom", "zoom", tooltip="this pane over the whole screen, and back"),
-        Binding("v", "view", "view", tooltip="the next curve in the large pane"),
-        Binding("y", "log", "log", tooltip="y axis: linear, logarithmic"),
+        Binding("z", "zoom", "zoom", tooltip="this pane alone, and back"),
+        Binding("v", "view", "view", tooltip="the next curve"),
+        Binding("y", "log", "log", tooltip="y axis linear or logarithmic"),
         Binding("plus", "smooth(1)", "smooth", key_display="+ -", tooltip="smoother"),
         Binding("minus", "smooth(-1)", "rougher", show=False, tooltip="rougher"),
-        Binding(
-            "left_square_bracket", "turn(-1)", "run", key_display="[ ]", tooltip="the run before in the list"
-        ),
-        Binding(
-            "right_square_bracket", "turn(1)", "next run", show=False, tooltip="the next run in the list"
-        ),
+        Binding("left_square_bracket", "turn(-1)", "run", key_display="[ ]", tooltip="previous run"),
+        Binding("right_square_bracket", "turn(1)", "next run", show=False, tooltip="next run"),
         Binding("ctrl+o", "turn(-1)", show=False),
         Binding("ctrl+n", "turn(1)", show=False),
+        Binding("1", "pane(1)", "first pane", show=False, tooltip="that pane", key_display="1–8"),
+        *(Binding(str(i), f"pane({i})", show=False) for i in range(2, 9)),
         DeckScreen.HELP_KEY,
-        Binding("q,escape", "leave", "back", id="back", tooltip="back to the runs; the run goes on"),
-        *(
-            Binding(str(i), f"pane({i})", show=False, tooltip="" if i > 1 else "to 8: that pane")
-            for i in range(1, 9)
-        ),
+        Binding("q,escape", "leave", "back", id="back", tooltip="back; the run goes on"),
     ]
 
     def __init__(self, run_id: str, order: Callable[[], list[str]]) -> None:
@@ -83,9 +77,7 @@ class LiveScreen(DeckScreen):
         yield FocusPane(
             texts.samples_pane, id="samples", help_text="What the model answers.", length=texts.sample_length
         )
-        yield FocusPane(
-            texts.log_pane, id="log", help_text="What the process writes.", length=texts.log_length
-        )
+        yield FocusPane(texts.log_pane, id="log", help_text="What the process writes.", length=texts.log_length)
         yield FocusPane(texts.events_pane, id="events", help_text="What happened.", length=texts.event_length)
         yield FocusPane(memory_pane, id="memory", help_text="Memory of the card, as the driver says.")
         yield FocusPane(
@@ -94,9 +86,7 @@ class LiveScreen(DeckScreen):
             help_text="Saved states.",
             length=texts.checkpoint_length,
         )
-        yield FocusPane(
-            texts.facts_pane, id="facts", help_text="What it is made of.", length=texts.fact_length
-        )
+        yield FocusPane(texts.facts_pane, id="facts", help_text="What it is made of.", length=texts.fact_length)
         yield Rows(id="rule", classes="placed")
         yield Rows(id="status", classes="placed")
         yield Rows(id="keys", classes="placed")
@@ -130,9 +120,7 @@ class LiveScreen(DeckScreen):
         self.query_one("#rule", Rows).show([line(("│", "$dim"))] * self.size.height)
         if snapshot is not None and detail is not None:
             view = self._shown()
-            state = LiveState(
-                detail, snapshot.now, "loss" if view == WHAT else view, self._log, self._smoothing
-            )
+            state = LiveState(detail, snapshot.now, "loss" if view == WHAT else view, self._log, self._smoothing)
             for pane in self.query(FocusPane).results():
                 if pane.display:
                     pane.feed(state)
@@ -176,16 +164,14 @@ class LiveScreen(DeckScreen):
         if detail is None:
             return line((f" No run {f.clean(self.run_id)} in {f.clean(snapshot.database)}", "$warn"))
         run = detail.run
-        words = [
-            f"{f.duration(elapsed(run, snapshot.now))} elapsed" if run.started_at is not None else "not begun"
-        ]
+        words = [f"{f.duration(elapsed(run, snapshot.now))} elapsed" if run.started_at is not None else "not begun"]
         if run.ended_at is None and detail.ends_at is not None:
             words[0] += f", {f.duration(detail.ends_at - snapshot.now)} left"
         words += _checkpoint_words(detail)
         if detail.supervisor_pid is not None and run.status in ACTIVE and width >= 100:
             words.append(f"supervisor pid {detail.supervisor_pid}: closing this window changes nothing")
         points = len(detail.curves.get("loss", ()))
-        end = line((f"{points:,} points ", "$dim"))
+        end = line((f"{points:,} points ", "$dim")) if width >= 60 else line("")
         return spread(line((f" {'   '.join(words)}", "$dim")), end, width)
 
     def _panes(self) -> list[Widget]:

@@ -76,9 +76,7 @@ class NewRunScreen(DeckScreen):
         yield Rows(id="head", classes="placed")
         yield Rows(id="form", classes="placed")
         about = "A directory with a model, a name of the hub, or a GGUF file. Tab completes."
-        yield Field(
-            id="model", help_text=about, placeholder="directory or name", complete=self._complete_model
-        )
+        yield Field(id="model", help_text=about, placeholder="directory or name", complete=self._complete_model)
         about = "A file with the rows to learn from: JSON, JSON Lines, CSV or text. Tab completes."
         yield Field(id="data", help_text=about, placeholder="file", complete=self._services.complete_path)
         yield Choice(METHODS, id="method", help_text="Which weights are trained. ← and → choose.")
@@ -104,9 +102,7 @@ class NewRunScreen(DeckScreen):
         rows = ("model", "", "data", "", "method", "name", "steps", *gap, "start")
         field = max(4, min(width - LABEL - 1, 90))
         places = {
-            name: Region(LABEL, top + y, field, 1)
-            for y, name in enumerate(rows)
-            if name and top + y < height - 2
+            name: Region(LABEL, top + y, field, 1) for y, name in enumerate(rows) if name and top + y < height - 2
         }
         plan = top + len(rows) + 1
         places |= {
@@ -134,10 +130,7 @@ class NewRunScreen(DeckScreen):
 
     def form(self) -> NewRun:
         """What is typed."""
-        values = {
-            name: self.query_one(f"#{name}", Field).value.strip()
-            for name in ("model", "data", "name", "steps")
-        }
+        values = {name: self.query_one(f"#{name}", Field).value.strip() for name in ("model", "data", "name", "steps")}
         steps = int(values["steps"]) if values["steps"].isdigit() and int(values["steps"]) > 0 else None
         method = self.query_one("#method", Choice).value
         return NewRun(values["model"], values["data"], method, values["name"], steps)
@@ -157,10 +150,10 @@ class NewRunScreen(DeckScreen):
         if not plan:
             return [line((" What will be chosen appears here, each value with its reason.", "$dim"))]
         first = max(len(field) for field, _, _ in plan) + 2
-        second = min(30, max(len(value) for _, value, _ in plan) + 2)
+        second = min(30, max(len(f.plain(value)) for _, value, _ in plan) + 2)
         rows = [line((" What will be chosen", "bold"))]
         for field, value, why in plan:
-            text = f" {f.left(f.clean(field), first)}", f.left(f.clean(value), second)
+            text = f" {f.left(f.clean(field), first)}", f.left(f.plain(value), second)
             reason = f.clip(f.clean(why), width - first - second - 2)
             rows.append(line((text[0], "$dim"), text[1], (reason, "$dim")))
         return rows

@@ -25,9 +25,7 @@ def _question(run: RunLine) -> AskScreen:
     name = f.clean(run.name)
     if run.status == "queued":
         text = "It waits for a free card and has not begun. r puts it back later."
-        return AskScreen(
-            f"Take {name} out of the queue?", text, (Answer("", "Keep it"), Answer("now", "Take it out"))
-        )
+        return AskScreen(f"Take {name} out of the queue?", text, (Answer("", "Keep it"), Answer("now", "Take it out")))
     step = f" at step {f.count(run.step)}" if run.step is not None else ""
     answers = (
         Answer("", "Keep running"),

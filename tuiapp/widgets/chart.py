@@ -35,9 +35,7 @@ def _braille(column: tuple[int, ...]) -> tuple[int, ...]:
 
 
 MODES = {
-    "braille": Mode(
-        2, 4, (_braille((1, 2, 4, 64)), _braille((8, 16, 32, 128))), lambda mask: chr(0x2800 + mask)
-    ),
+    "braille": Mode(2, 4, (_braille((1, 2, 4, 64)), _braille((8, 16, 32, 128))), lambda mask: chr(0x2800 + mask)),
     "blocks": Mode(1, 2, ((0, 1, 2, 3),), lambda mask: " ▀▄█"[mask]),
     "ascii": Mode(1, 1, ((0, 1),), lambda mask: " ."[mask]),
 }
@@ -76,9 +74,7 @@ class Column:
     broken: bool
 
 
-def chart(
-    series: Sequence[Series], width: int, height: int, axes: Axes, mode: str = "braille"
-) -> list[Content]:
+def chart(series: Sequence[Series], width: int, height: int, axes: Axes, mode: str = "braille") -> list[Content]:
     """Always `height` lines of `width` cells: the last is the x axis."""
     if width < 12 or height < 3:
         return [line(" " * max(0, width)) for _ in range(max(0, height))]
@@ -92,9 +88,7 @@ def chart(
         canvas.add(one, x_max)
     rows = canvas.rows()
     places = {0: labels[0], (height - 2) // 2: labels[1], height - 2: labels[2]}
-    drawn = [
-        line((f" {places.get(y, '')[: margin - 2]:<{margin - 1}}", "$dim"), row) for y, row in enumerate(rows)
-    ]
+    drawn = [line((f" {places.get(y, '')[: margin - 2]:<{margin - 1}}", "$dim"), row) for y, row in enumerate(rows)]
     return [*drawn, _x_axis(x_max, width, margin, axes, canvas.gaps)]
 
 
@@ -184,9 +178,7 @@ def columns(points: Points, number: int, x_max: float) -> Columns:
 def _merge(old: Column | None, new: Column) -> Column:
     if old is None:
         return new
-    return Column(
-        old.first, new.last, min(old.low, new.low), max(old.high, new.high), old.broken or new.broken
-    )
+    return Column(old.first, new.last, min(old.low, new.low), max(old.high, new.high), old.broken or new.broken)
 
 
 def _column(values: list[float]) -> Column:

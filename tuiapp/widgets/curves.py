@@ -81,9 +81,7 @@ def loss_pane(state: LiveState, look: Look) -> list[Content]:
     raw = [Series(train, "$dim")] if state.smoothing else []
     series = [*raw, Series(smooth, "$train"), Series(evals, "$eval", "o")]
     total = state.detail.run.total_steps
-    axes = Axes(
-        float(total) if total else None, zero=shown.zero and not state.log, log=state.log, x_unit="step"
-    )
+    axes = Axes(float(total) if total else None, zero=shown.zero and not state.log, log=state.log, x_unit="step")
     return [head, *chart(series, look.width, look.height - 1, axes, look.charts)]
 
 

@@ -31,9 +31,7 @@ def error_panel(state: LiveState, look: Look) -> list[Content]:
     room = look.height - len(rows) - 2
     if detail.log and room > 0:
         rows += [line(""), line(("   Last words", "bold"), ("   output.log", "$dim"))]
-        rows += [
-            line((f"     {f.clip(f.clean(text), look.width - 7)}", "$dim")) for text in detail.log[-room:]
-        ]
+        rows += [line((f"     {f.clip(f.clean(text), look.width - 7)}", "$dim")) for text in detail.log[-room:]]
     return rows[: look.height]
 
 

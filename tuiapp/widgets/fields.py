@@ -133,11 +133,11 @@ class Choice(Rows, can_focus=True):
 
     def on_focus(self, _: events.Focus) -> None:
         """Mark it."""
-        self.redraw()
+        self.call_later(self.redraw)
 
     def on_blur(self, _: events.Blur) -> None:
         """No longer."""
-        self.redraw()
+        self.call_later(self.redraw)
 
     def on_click(self) -> None:
         """A click chooses the next."""
@@ -173,11 +173,11 @@ class Go(Rows, can_focus=True):
 
     def on_focus(self, _: events.Focus) -> None:
         """Mark it."""
-        self.redraw()
+        self.call_later(self.redraw)
 
     def on_blur(self, _: events.Blur) -> None:
         """No longer."""
-        self.redraw()
+        self.call_later(self.redraw)
 
     def action_press(self) -> None:
         """Enter."""

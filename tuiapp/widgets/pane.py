@@ -54,15 +54,18 @@ class Pane(Rows, Generic[S]):
 
 
 class FocusPane(Pane[S], can_focus=True):
-    """A pane that can have the focus, and scrolls if its text may be longer than its room."""
+    """A pane that can have the focus, and scrolls if its text may be longer than its room.
+
+    `from_end`: what is newest stands last and is followed, as in a log.
+    """
 
     SCROLL: ClassVar[list[BindingType]] = [
-        Binding("up,k", "scroll_by(-1)", "up", show=False, tooltip="up a line"),
-        Binding("down,j", "scroll_by(1)", "down", show=False, tooltip="down a line"),
-        Binding("pageup", "page(-1)", "page up", show=False, tooltip="up a page"),
-        Binding("pagedown", "page(1)", "page down", show=False, tooltip="down a page"),
-        Binding("g,home", "edge(-1)", "first", show=False, tooltip="to the first line"),
-        Binding("G,end", "edge(1)", "last", show=False, tooltip="to the last line"),
+        Binding("up,k", "scroll_by(-1)", "up", show=False, tooltip="up"),
+        Binding("down,j", "scroll_by(1)", "down", show=False, tooltip="down"),
+        Binding("pageup", "page(-1)", "page up", show=False, tooltip="page up"),
+        Binding("pagedown", "page(1)", "page down", show=False, tooltip="page down"),
+        Binding("g,home", "edge(-1)", "first", show=False, tooltip="first"),
+        Binding("G,end", "edge(1)", "last", show=False, tooltip="last"),
     ]
     BINDINGS = SCROLL
 
@@ -73,10 +76,12 @@ class FocusPane(Pane[S], can_focus=True):
         id: str,  # noqa: A002
         help_text: str = "",
         length: Callable[[S], int] | None = None,
+        from_end: bool = False,
     ) -> None:
         super().__init__(build, id=id)
         self.help_text = help_text
         self._length = length
+        self._from_end = from_end
         self._scroll = 0
 
     def look(self) -> Look:
@@ -85,11 +90,11 @@ class FocusPane(Pane[S], can_focus=True):
 
     def on_focus(self, _: events.Focus) -> None:
         """The title shows the focus."""
-        self.redraw()
+        self.call_later(self.redraw)
 
     def on_blur(self, _: events.Blur) -> None:
         """The title no longer shows the focus."""
-        self.redraw()
+        self.call_later(self.redraw)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Only what is longer than its room scrolls."""
@@ -99,7 +104,8 @@ class FocusPane(Pane[S], can_focus=True):
         """Move by lines."""
         if self._length is not None and self._state is not None:
             most = max(0, self._length(self._state) - max(1, self.size.height - 1))
-            self._scroll = max(0, min(most, self._scroll + lines))
+            by = -lines if self._from_end else lines
+            self._scroll = max(0, min(most, self._scroll + by))
             self.redraw()
 
     def action_page(self, direction: int) -> None:

@@ -70,9 +70,7 @@ def _tall(detail: RunDetail, now: float, look: Look) -> list[Content]:
         series = [Series(loss, "$train"), Series(evals, "$eval", "o")]
         rows += chart(series, look.width - 1, room, axes, look.charts)
     rows += [line(""), *_memory(detail, look.width), line("")]
-    rows += [
-        line((f"{name:<9} ", "$dim"), f.clip(value, look.width - 11)) for name, value in fact_rows(detail)
-    ]
+    rows += [line((f"{name:<9} ", "$dim"), f.clip(value, look.width - 11)) for name, value in fact_rows(detail)]
     if detail.samples:
         rows += [line(""), *_sample(detail, look.width)]
     return rows
@@ -90,9 +88,7 @@ def _progress(detail: RunDetail, now: float, width: int) -> Content:
         left = f"{f.duration(detail.ends_at - now)} left, "
     bar = max(4, min(40, width - 52))
     text = f"  {f.right(f.percent(None if done is None else int(done * 100)), 5)}"
-    return line(
-        f" {steps(run)}  ", share(done, 1.0, bar), f"{text}   ", (f"{left}{word}", "$dim"), (value, "bold")
-    )
+    return line(f" {steps(run)}  ", share(done, 1.0, bar), f"{text}   ", (f"{left}{word}", "$dim"), (value, "bold"))
 
 
 def _losses(detail: RunDetail, with_step: bool = False) -> Content:
@@ -124,15 +120,9 @@ def _steps(detail: RunDetail, now: float, width: int) -> list[Content]:
     run = detail.run
     word, value = when(detail, now)
     if run.step is None:
-        return [
-            line(
-                f.clean(detail.phase) if run.ended_at is None else "", (f"   {word}{value}".rstrip(), "$dim")
-            )
-        ]
+        return [line(f.clean(detail.phase) if run.ended_at is None else "", (f"   {word}{value}".rstrip(), "$dim"))]
     done = fraction(run)
-    bar = line(
-        share(done, 1.0, max(4, width - 9)), f.right(f.percent(None if done is None else int(done * 100)), 7)
-    )
+    bar = line(share(done, 1.0, max(4, width - 9)), f.right(f.percent(None if done is None else int(done * 100)), 7))
     return [spread(line(steps(run)), line((word, "$dim"), (value, "bold"), " "), width), bar]
 
 

@@ -115,10 +115,8 @@ def header(width: int) -> Content:
     parts = ["   "]
     for column in columns:
         room = column.width or max(1, name_width)
-        parts += [
-            f.right(column.title, room) if column.to_right else f.left(column.title, room),
-            " " * gap_width,
-        ]
+        place = f.right if column.to_right else f.left
+        parts += [place(column.title, room), " " * gap_width]
     return fit(line(("".join(parts[:-1]), "$dim")), width)
 
 
@@ -128,15 +126,13 @@ class RunsTable(Rows, can_focus=True):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("up,k", "move(-1)", "up", show=False, tooltip="up"),
         Binding("down,j", "move(1)", "down", show=False, tooltip="down"),
-        Binding("pageup", "page(-1)", "page up", show=False, tooltip="up a page"),
-        Binding("pagedown", "page(1)", "page down", show=False, tooltip="down a page"),
-        Binding("g,home", "move(-1000000)", "first", show=False, tooltip="to the first run"),
-        Binding("G,end", "move(1000000)", "last", show=False, tooltip="to the last run"),
+        Binding("pageup", "page(-1)", "page up", show=False, tooltip="page up"),
+        Binding("pagedown", "page(1)", "page down", show=False, tooltip="page down"),
+        Binding("g,home", "move(-1000000)", "first", show=False, tooltip="first"),
+        Binding("G,end", "move(1000000)", "last", show=False, tooltip="last"),
     ]
 
-    help_text = (
-        "Every run that was ever started here, the newest first. The glyph and the word say its state."
-    )
+    help_text = "Every run that was ever started here, the newest first. The glyph and the word say its state."
 
     def __init__(self, *, id: str) -> None:  # noqa: A002
         super().__init__(id=id, classes="placed")

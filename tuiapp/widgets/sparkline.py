@@ -24,8 +24,9 @@ def sparkline(values: Sequence[float], width: int, zero: bool = False) -> str:
         return DASH if width > 0 else ""
     points = thin(finite, width)
     low = 0.0 if zero else min(points)
-    span = max(points) - low
-    if span <= 0:
+    half = max(points) / 2 - low / 2  # halves, as the difference of two large values may overflow
+    if half <= 0:
         return (SPARK[-1] if zero and points[0] > 0 else SPARK[0]) * len(points)
     top = len(SPARK) - 1
-    return "".join(SPARK[max(0, min(top, round((value - low) / span * top)))] for value in points)
+    shares = (max(0.0, min(1.0, (value / 2 - low / 2) / half)) for value in points)
+    return "".join(SPARK[round(share * top)] for share in shares)

@@ -11,9 +11,7 @@ from tuiapp.widgets.bars import share
 from tuiapp.widgets.rows import fit, line
 
 WIDE = 120
-_TRADE = re.compile(
-    r"\((?:R|TM|C)\)|\b(?:Intel|AMD|Core|Processor|CPU|NVIDIA|GeForce|\d+th Gen|\d+-Core)\b|@.*", re.I
-)
+_TRADE = re.compile(r"\((?:R|TM|C)\)|\b(?:Intel|AMD|Core|Processor|CPU|NVIDIA|GeForce|\d+th Gen|\d+-Core)\b|@.*", re.I)
 
 
 def short_name(name: str) -> str:
@@ -23,7 +21,9 @@ def short_name(name: str) -> str:
 
 def strip_line(machine: Machine, width: int) -> Content:
     """The strip for this width."""
-    if machine.gpu_problem and not machine.gpus:
+    # a machine on which no driver was ever installed simply has no card
+    silent = machine.gpu_problem and not machine.gpu_problem.startswith("No NVIDIA driver")
+    if machine.gpu_problem and silent and not machine.gpus:
         text = f.left(f.clean(machine.gpu_problem), max(0, width - 14))
         return fit(line((" GPU    ", "$dim"), (f.DASH, "$warn"), f"   {text}"), width)
     if not machine.gpus:

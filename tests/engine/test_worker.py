@@ -1,0 +1,181 @@
+"""Real workers on a tiny model: what they report, how they end, and that they obey."""
+
+import json
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.events import Checkpoint, Failed, Finished, Memory, Metric, Phase, Sample, Started, Stopped
+from engine.files import read_records
+from tests.helpers import Deck, Run, wait_for
+
+SHORT = ("training.max_steps=6", "training.learning_rate=1e-2", "evaluation.every=3", "saving.every=2", "data.validation=8",
+         "evaluation.prompts=[Say 3]", "compute.devices=cpu")  # fmt: skip
+LONG = (
+    "training.max_steps=2000",
+    "saving.every=500",
+    "evaluation.every=0",
+    "evaluation.prompts=[]",
+    "compute.devices=cpu",
+)
+
+
+def events(run: Run) -> list[Any]:
+    return [r.event for r in read_records(run.directory / "events.jsonl")]
+
+
+@pytest.mark.parametrize("sets", [
+    ("method.kind=lora", "method.rank=4"),
+    ("method.kind=lora", "method.variant=dora", "training.packing=true"),
+    ("method.kind=qlora", "method.targets=attention"),
+    ("method.kind=full", "training.precision=bf16", "training.checkpointing=true"),
+], ids=["lora", "dora-packed", "qlora", "full"])  # fmt: skip
+def test_a_run_from_start_to_end(deck: Deck, tiny_model: Path, rows: Path, sets: tuple[str, ...]) -> None:
+    run = deck.start(tiny_model, rows, *SHORT, *sets)
+    row = run.wait("finished", "failed", "crashed")
+    assert (row["status"], row["exit_code"]) == ("finished", 0), (run.directory / "output.log").read_text()
+    said = events(run)
+    assert isinstance(said[0], Started)
+    assert isinstance(said[-1], Finished)
+    assert [e.name for e in said if isinstance(e, Phase)][:3] == ["import", "tokenize", "load"]
+    losses = [e.values["loss"] for e in said if isinstance(e, Metric) and "loss" in e.values]
+    assert len(losses) == 6
+    assert losses[-1] < losses[0]
+    assert {e.step for e in said if isinstance(e, Metric) and "eval_loss" in e.values} == {3, 6}
+    assert [e.step for e in said if isinstance(e, Checkpoint)] == [2, 4, 6]
+    assert {e.step for e in said if isinstance(e, Sample)} == {0, 3, 6}
+    assert all(0 < e.allocated_gib < e.total_gib for e in said if isinstance(e, Memory))
+    kept = sorted(p.name for p in (run.directory / "checkpoints").iterdir())
+    assert set(kept) >= {"checkpoint-4", "checkpoint-6"}
+    assert "checkpoint-2" not in kept
+    names = {p.name for p in (run.directory / "model").iterdir()}
+    assert "tokenizer.json" in names
+    assert ("model.safetensors" if "method.kind=full" in sets else "adapter_model.safetensors") in names
+
+
+def test_the_database_holds_what_the_worker_said(deck: Deck, tiny_model: Path, rows: Path) -> None:
+    done = deck.json("train", "--model", str(tiny_model), "--data", str(rows), *sets(SHORT))
+    run = Run(deck, done["id"])
+    assert done["status"] == "finished"
+    assert run.stored() == run.reported()
+    (listed,) = deck.json("runs")
+    assert {"loss", "eval_loss", "tokens_per_second", "memory_allocated_gib", "grad_norm"} <= listed["latest"].keys()
+    assert listed["latest"]["loss"]["step"] == 6
+    shown = run.shown()
+    assert shown["environment"]["versions"]["torch"].startswith("2.")
+    assert [c["step"] for c in shown["checkpoints"]] == [2, 4, 6]
+    assert shown["artifacts"][0]["bytes"] > 0
+    assert all((p.stat().st_mode & 0o077) == 0 for p in run.directory.rglob("*"))
+
+
+def sets(items: tuple[str, ...]) -> list[str]:
+    return [part for item in items for part in ("--set", item)]
+
+
+def test_stop_saves_and_resume_goes_on_as_the_same_run(deck: Deck, tiny_model: Path, rows: Path) -> None:
+    run = deck.start(tiny_model, rows, *LONG)
+    wait_for(lambda: run.step() >= 5)
+    deck.json("stop", run.id)
+    assert run.wait("stopped")["exit_code"] == 0
+    stopped = events(run)[-1]
+    assert isinstance(stopped, Stopped)
+    assert Path(stopped.checkpoint).name == f"checkpoint-{stopped.step}"
+    deck("resume", run.id, "--detach")
+    wait_for(lambda: run.step() > stopped.step)
+    assert [r["id"] for r in deck.json("runs")] == [run.id]
+    first = min(
+        r.event.step
+        for r in read_records(run.directory / "events.jsonl")
+        if r.attempt == 2 and isinstance(r.event, Metric)
+    )
+    assert first == stopped.step + 1
+    deck.json("stop", run.id, "--now")
+    assert "on request" in run.wait("stopped")["exit_reason"]
+    assert not run.processes("engine.worker")
+
+
+def test_sigterm_saves_and_stops(deck: Deck, tiny_model: Path, rows: Path) -> None:
+    run = deck.start(tiny_model, rows, *LONG)
+    wait_for(lambda: run.step() >= 3)
+    (worker,) = run.processes("engine.worker")
+    worker.send_signal(signal.SIGTERM)
+    run.wait("stopped")
+    assert list((run.directory / "checkpoints").iterdir())
+
+
+def test_a_stop_while_it_loads(deck: Deck, tiny_model: Path, rows: Path) -> None:
+    run = deck.start(tiny_model, rows, *LONG)
+    deck.json("stop", run.id)
+    run.wait("stopped")
+    assert events(run)[-1] == Stopped(0)
+
+
+@pytest.mark.parametrize(("items", "kind", "says"), [
+    (("training.max_length=16",), "data", "max_length"),
+    (("extra.trainer={learning_rat: 1}",), "config", "learning_rat"),
+    (("extra.peft={lora_alfa: 1}",), "config", "lora_alpha"),
+])  # fmt: skip
+def test_a_failure_is_the_last_event_and_comes_before_loading(
+    deck: Deck, tiny_model: Path, rows: Path, items: tuple[str, ...], kind: str, says: str
+) -> None:
+    result = deck("train", "--model", str(tiny_model), "--data", str(rows), *sets((*SHORT, *items)))
+    assert result.returncode == 1
+    assert "Traceback" not in result.stderr
+    (listed,) = deck.json("runs")
+    run = Run(deck, listed["id"])
+    assert (listed["status"], listed["exit_code"]) == ("failed", 1)
+    failed = events(run)[-1]
+    assert isinstance(failed, Failed)
+    assert failed.kind == kind
+    assert says in failed.message + failed.hint
+    assert "load" not in [e.name for e in events(run) if isinstance(e, Phase)]
+
+
+def test_long_rows_are_dropped_with_a_word_never_cut_in_silence(deck: Deck, tiny_model: Path, tmp_path: Path) -> None:
+    data = tmp_path / "long.jsonl"
+    lines = [{"instruction": "a", "output": "b" * (400 if i % 4 == 0 else 10)} for i in range(32)]
+    data.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    run = deck.start(tiny_model, data, *SHORT, "training.max_length=128", "data.validation=0")
+    run.wait("finished")
+    notices = [e.text for e in events(run) if getattr(e, "level", "") == "warning"]
+    assert any("8 rows: longer than 128 tokens, dropped (lines 1, 5, 9" in text for text in notices), notices
+
+
+def test_out_of_memory_halves_the_micro_batch_and_keeps_the_effective_one(
+    deck: Deck, tiny_model: Path, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The real exception, raised by a real worker at its fifth step, whenever the micro-batch is 4."""
+    (tmp_path / "sitecustomize.py").write_text(OUT_OF_MEMORY)
+    reference = deck.start(tiny_model, rows, *SHORT, "training.micro_batch=4", "method.dropout=0")
+    reference.wait("finished")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    run = deck.start(tiny_model, rows, *SHORT, "training.micro_batch=4", "method.dropout=0")
+    assert run.wait("finished", "oom", "failed")["status"] == "finished"
+    shown = run.shown()
+    attempts = [e["data"]["overrides"] for e in shown["events"] if e["type"] == "attempt"]
+    assert attempts == [{}, {"training.micro_batch": 2, "training.accumulation": 2}]
+    assert any("again with micro-batch 2" in e["text"] for e in shown["events"])
+    before, after = reference.losses(), run.losses()
+    assert after.keys() == before.keys() == set(range(1, 7))
+    assert max(abs(after[s] - before[s]) for s in before) < 0.02  # bfloat16 sums in another order
+
+
+OUT_OF_MEMORY = """
+import builtins, sys
+real = builtins.__import__
+def hooked(name, *args, **kwargs):
+    module = real(name, *args, **kwargs)
+    trainer = getattr(sys.modules.get("trl.trainer.sft_trainer"), "SFTTrainer", None)
+    if trainer is not None and not hasattr(trainer, "out_of_memory"):
+        step, trainer.out_of_memory = trainer.training_step, True
+        def training_step(self, *a, **k):
+            import torch
+            if self.state.global_step == 4 and self.args.per_device_train_batch_size == 4:
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+            return step(self, *a, **k)
+        trainer.training_step = training_step
+    return module
+builtins.__import__ = hooked
+"""
