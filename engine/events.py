@@ -4,6 +4,7 @@ The worker appends to `events.jsonl`, the supervisor to `supervisor.jsonl`. A li
 An event of an unknown type is kept as `Unknown`; an unknown field of a known type is dropped; neither is an error.
 """
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -195,6 +196,7 @@ _KNOWN: dict[str, Any] = {
     )
 }
 _FIELDS = {name: frozenset(f.name for f in dataclasses.fields(cls)) for name, cls in _KNOWN.items()}
+_FLOATS = {name: [f.name for f in dataclasses.fields(cls) if "float" in str(f.type)] for name, cls in _KNOWN.items()}
 _ENVELOPE = frozenset({"v", "seq", "t", "type", "attempt"})
 
 
@@ -240,10 +242,21 @@ def decode(line: str | bytes) -> Record:
     body = {k: v for k, v in raw.items() if k not in _ENVELOPE}
     event: Event = Unknown(name, body)
     if name in _KNOWN:
-        try:
-            event = _KNOWN[name](**{k: v for k, v in body.items() if k in _FIELDS[name]})
-        except TypeError:
-            event = Unknown(name, body)  # a field that this version needs is missing
-    if isinstance(event, Metric):
-        event = Metric(event.step, {k: float(v) for k, v in event.values.items()})
-    return Record(int(raw["seq"]), float(raw["t"]), int(raw.get("attempt", 1)), event)
+        # a field that this version needs is missing, or of another kind: then it stays unknown
+        with contextlib.suppress(TypeError, ValueError, AttributeError):
+            event = _KNOWN[name](**_numbers(name, {k: v for k, v in body.items() if k in _FIELDS[name]}))
+    try:
+        return Record(int(raw["seq"]), float(raw["t"]), int(raw.get("attempt", 1)), event)
+    except TypeError:
+        raise ValueError("not an event") from None
+
+
+def _numbers(name: str, body: dict[str, Any]) -> dict[str, Any]:
+    """The fields of an event with their numbers as numbers: "nan" and "inf" were texts on the line."""
+    for key in _FLOATS[name]:
+        value = body.get(key)
+        if key == "values":
+            body[key] = {str(k): float(v) for k, v in body[key].items()}
+        elif isinstance(value, str):
+            body[key] = float(value)
+    return body

@@ -1,6 +1,7 @@
 """Append-only files of events, and private files."""
 
 import contextlib
+import errno
 import os
 import time
 from collections.abc import Iterator
@@ -25,33 +26,30 @@ class EventFile:
 
     def __init__(self, path: Path, attempt: int = 1) -> None:
         self.attempt = attempt
-        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        self._seq, half_line = _last_seq(path)
-        if half_line:  # a writer was killed in the middle of a line; what follows must not join it
-            os.write(self._fd, b"\n")
+        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        # A writer may have been killed in the middle of a line: what follows must not join it
+        size = os.fstat(self._fd).st_size
+        self._half_line = size > 0 and os.pread(self._fd, 1, size - 1) != b"\n"
+        if self._half_line:
+            self._write(b"")
+        self._seq = max((record.seq for record in read_records(path)), default=0)
 
     def append(self, event: Event) -> Record:
-        """Write one line. Raises OSError (no space, say)."""
+        """Write one line. Raises OSError (no space, say); the next line then starts afresh."""
         self._seq += 1
         record = Record(self._seq, time.time(), self.attempt, event)
-        os.write(self._fd, encode(record).encode())
+        self._write(encode(record).encode(errors="replace"))  # half a surrogate pair, which JSON allows, is no UTF-8
         return record
+
+    def _write(self, line: bytes) -> None:
+        data = b"\n" + line if self._half_line else line
+        written = os.write(self._fd, data)
+        self._half_line = written < len(data) and (written > 0 or self._half_line)
+        if written < len(data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def close(self) -> None:
         os.close(self._fd)
-
-
-def _last_seq(path: Path) -> tuple[int, bool]:
-    """The highest `seq` in the file (0 if none) and whether the file ends in a half line."""
-    last = 0
-    for record in read_records(path):
-        last = max(last, record.seq)
-    size = path.stat().st_size
-    if not size:
-        return last, False
-    with path.open("rb") as file:
-        file.seek(-1, os.SEEK_END)
-        return last, file.read(1) != b"\n"
 
 
 def complete_lines(path: Path, offset: int = 0, limit: int = 8 << 20) -> tuple[list[bytes], int]:

@@ -10,6 +10,7 @@ from textual.pilot import Pilot
 from textual.widget import Widget
 
 from tests.tuiapp.fakes import FakeServices
+from tuiapp import background
 from tuiapp.app import TuneDeckApp
 from tuiapp.widgets.rows import Rows
 
@@ -20,6 +21,12 @@ SIZES = [(80, 24), (160, 48)]
 def size(request: pytest.FixtureRequest) -> tuple[int, int]:
     """The two sizes at which everything has to work."""
     return request.param  # type: ignore[no-any-return]
+
+
+@pytest.fixture(autouse=True)
+def _quick_collector(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A snapshot every 50 ms: what is tested is that they are drawn, not that a second is long."""
+    monkeypatch.setattr(background, "PERIOD", 0.05)
 
 
 class Driver:

@@ -116,7 +116,8 @@ def detail(line: RunLine) -> RunDetail:
     }  # fmt: skip
     whole = RunDetail(
         line, curves, "train", 1.9, 3, None, 19.3, 19.3, 24.0, "GPU 0",
-        tuple((i * 10.0, min(19.3, 2.0 + i)) for i in range(200)), spec, {"training.learning_rate": "LoRA default"},
+        tuple((i * 10.0, min(19.3, 2.0 + i)) for i in range(200)), spec,
+        {"training.learning_rate": "LoRA default"},
         samples, checkpoints, events, log, supervisor_pid=41199, directory="runs/" + line.id,
     )  # fmt: skip
     if line.status == "running":
@@ -125,7 +126,7 @@ def detail(line: RunLine) -> RunDetail:
         return replace(
             whole, curves={}, samples=(), log=("huggingface_hub.errors.GatedRepoError: 403 Client Error",),
             error_title="The model could not be downloaded",
-            error_message="The hub answered 403: mistralai/Mistral-7B-v0.3 is gated, and nobody is logged in here.",
+            error_message="The hub answered 403: mistralai/Mistral-7B-v0.3 is gated; nobody is logged in.",
             error_hint="Log in: hf auth login, with a token that may read the model.",
         )  # fmt: skip
     return whole if line.step is not None else RunDetail(line, phase=line.status)

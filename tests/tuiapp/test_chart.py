@@ -2,6 +2,7 @@
 
 import math
 import time
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -46,7 +47,7 @@ def test_never_raises_and_always_fits(
 def test_a_spike_of_one_step_survives(place: int, width: int, mode: str) -> None:
     points = tuple((float(i), 100.0 if i == place else 1.0) for i in range(10_000))
     top = plain(points, width, 10, mode)[0]
-    assert top[6:].strip()
+    assert top[5:].strip()
 
 
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=400), st.integers(1, 100))
@@ -100,7 +101,7 @@ def test_a_logarithmic_axis_is_straight_for_an_exponential() -> None:
     points = tuple((float(i), 10.0 ** (-i / 50)) for i in range(101))
     rows = plain(points, 44, 12, mode="ascii", log=True)[:-1]
     first = [row.index(".", 6) for row in rows if "." in row[6:]]
-    gaps = [b - a for a, b in zip(first, first[1:], strict=False)]
+    gaps = [b - a for a, b in pairwise(first)][1:-1]  # the first and last rows are half as high
     assert max(gaps) - min(gaps) <= 1
 
 

@@ -289,7 +289,7 @@ async def test_help_lists_only_keys_that_exist_here(size: Size) -> None:
         await deck.shows(
             "Help: Live run",
             "How wrong the model is",
-            "stop, with a checkpoint first",
+            "smoother, rougher",
             "palette: all commands",
         )
         assert "go on from the last checkpoint" not in deck.screen()

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, ClassVar, cast
 from textual import events
 from textual.binding import Binding, BindingType
 from textual.content import Content
+from textual.reactive import Reactive
 from textual.screen import Screen
 from textual.widget import Widget
 
@@ -28,6 +29,9 @@ class DeckScreen(Screen[None]):
     HELP_KEY: ClassVar[BindingType] = Binding(
         "question_mark,f1,ctrl+g", "help", "help", id="help", tooltip="help for where you are"
     )
+
+    # Textual paints the whole screen again when the focus moves; ours shows the focus in the panes alone
+    focused: Reactive[Widget | None] = Reactive(None, repaint=False)
 
     def __init__(self) -> None:
         super().__init__()

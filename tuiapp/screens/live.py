@@ -77,7 +77,9 @@ class LiveScreen(DeckScreen):
         yield FocusPane(
             texts.samples_pane, id="samples", help_text="What the model answers.", length=texts.sample_length
         )
-        yield FocusPane(texts.log_pane, id="log", help_text="What the process writes.", length=texts.log_length)
+        yield FocusPane(
+            texts.log_pane, id="log", help_text="What the process writes.", length=texts.log_length, from_end=True
+        )
         yield FocusPane(texts.events_pane, id="events", help_text="What happened.", length=texts.event_length)
         yield FocusPane(memory_pane, id="memory", help_text="Memory of the card, as the driver says.")
         yield FocusPane(

@@ -1,0 +1,102 @@
+"""What NVML says, or does not say, becomes values and never an exception."""
+
+import copy
+
+import pynvml
+import pytest
+
+from engine import hardware
+from engine.hardware import Gpu, GpuSample, Sampler, probe
+from tests.engine.fake_nvml import A100_MIG, LOST, MIB, NO_POWER, RTX_4090, Card, FakeNvml
+
+GIB = 1024 * MIB
+
+
+def test_a_card() -> None:
+    nvml = FakeNvml(RTX_4090)
+    machine = probe(nvml)
+    assert machine.gpus == (Gpu(0, "GPU-5c3d8f2a-1b7e-4d09-9a6f-0e2b4c6d8f10", "RTX 4090", 24564 * MIB / GIB, (8, 9)),)
+    assert (machine.problem, machine.driver) == (None, "570.86.15")
+    assert nvml.open == 0, "NVML was left open"
+
+
+def test_a_card_in_mig_mode_lists_its_slices() -> None:
+    first, second = probe(FakeNvml(A100_MIG)).gpus
+    assert (first.uuid, first.name, first.mig, first.index) == ("MIG-11111111-aaaa", "A100-SXM4-80GB MIG 3g.40gb", True, 0)
+    assert first.memory_total == pytest.approx(39.25)
+    assert (second.uuid, second.mig, second.compute_capability) == ("MIG-22222222-bbbb", True, None)
+
+
+def test_a_lost_card_is_listed_and_hides_no_other() -> None:
+    lost, good = probe(FakeNvml(LOST, RTX_4090)).gpus
+    assert (lost.index, lost.memory_total) == (0, None)
+    assert "lost" in lost.name
+    assert (good.index, good.name) == (1, "RTX 4090")
+
+
+def test_a_card_that_answers_nothing_is_a_card_of_unknowns() -> None:
+    assert probe(FakeNvml(Card())).gpus == (Gpu(0, "index-0", "GPU", None),)
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        (pynvml.NVML_ERROR_LIBRARY_NOT_FOUND, "No NVIDIA driver is installed"),
+        (pynvml.NVML_ERROR_DRIVER_NOT_LOADED, "not loaded"),
+        (pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH, "differ in version"),
+        (pynvml.NVML_ERROR_NO_PERMISSION, "NVML does not answer"),
+    ],
+)
+def test_why_there_is_no_gpu_is_one_sentence(code: int, words: str) -> None:
+    machine = probe(FakeNvml(RTX_4090, refuses=code))
+    assert machine.gpus == ()
+    assert machine.driver is None
+    assert words in (machine.problem or "")
+    assert (machine.problem or "").endswith(".")
+    assert Sampler(FakeNvml(RTX_4090, refuses=code)).sample() == []
+
+
+def test_a_driver_without_cards_says_so() -> None:
+    machine = probe(FakeNvml(driver=b"535.54.03"))
+    assert machine.problem == "The driver answers but shows no GPU."
+    assert machine.driver == "535.54.03"
+
+
+def test_names_are_cleaned() -> None:
+    machine = probe(FakeNvml(Card({"Name": "NVIDIA \x1b[31mEvil\nCard", "UUID": b"\xffGPU\x00"}), driver="1\x1b[2J"))
+    assert (machine.gpus[0].name, machine.gpus[0].uuid, machine.driver) == ("Evil Card", "\ufffdGPU", "1")
+
+
+def test_this_machine_whatever_it_is() -> None:
+    machine = probe()
+    assert machine.gpus or machine.problem
+    assert machine.host
+    assert machine.cpu
+    assert machine.cores >= 1
+    assert machine.ram_total > 0.1
+    assert hardware.ram_used() > 0
+    assert (hardware.oom_kills() or 0) >= 0
+
+
+def test_samples_are_in_readable_units() -> None:
+    assert Sampler(FakeNvml(RTX_4090)).sample() == [GpuSample(0, 19763 * MIB / GIB, 98.0, 402.31, 71.0)]
+
+
+def test_what_a_card_does_not_measure_is_none() -> None:
+    quiet, split, lost = Sampler(FakeNvml(NO_POWER, A100_MIG, LOST)).sample()
+    assert (quiet.power, quiet.temperature, quiet.utilization) == (None, 71.0, 98.0)
+    assert (split.gpu, split.utilization, split.power) == (1, None, 61.004)
+    assert lost == GpuSample(2, None, None, None, None)
+
+
+def test_a_card_lost_between_two_samples() -> None:
+    card = copy.deepcopy(RTX_4090)
+    sampler = Sampler(FakeNvml(card))
+    assert sampler.sample()[0].memory_used is not None
+    card.lost = True
+    assert sampler.sample() == [GpuSample(0, None, None, None, None)]
+
+
+def test_zero_is_measured_not_missing() -> None:
+    idle = Card({"PowerUsage": 0, "Temperature": 0})
+    assert Sampler(FakeNvml(idle)).sample() == [GpuSample(0, None, None, 0.0, 0.0)]
