@@ -11,14 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from engine import launch, paths, report
-from engine.errors import RunError, TuneDeckError
+from engine.errors import RunError, StoreError, TuneDeckError
 from engine.reconcile import reconcile
 from engine.spec import apply_sets, parse, read_yaml
 from engine.store import metrics, records, runs
-from engine.store.connection import open_database, writable
+from engine.store.connection import DatabaseError, open_database, writable
 from engine.text import clean
 
 Options = argparse.Namespace
+BUSY_HINT = "Another program may hold it, or the disk is full. Runs go on and lose nothing: try again."
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -36,6 +37,11 @@ def main(argv: list[str] | None = None) -> int:
             raise
         print_error(error)
         return error.exit_code
+    except DatabaseError as error:
+        if getattr(options, "debug", False):
+            raise
+        print_error(StoreError("The database cannot be used now", f"{database(options)}: {error}.", BUSY_HINT))
+        return 1
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # `tunedeck runs | head`

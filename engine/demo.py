@@ -104,7 +104,7 @@ def headless(database: Path, as_json: bool) -> int:
     """Both runs one after the other, with what happens in words; 0 if both finished."""
     from engine.cli import emit
 
-    say: Callable[[str], object] = (lambda text: None) if as_json else (lambda text: print(text, flush=True))  # noqa: T201
+    say: Callable[[str], object] = (lambda text: None) if as_json else (lambda text: print(text, flush=True))
     began = time.monotonic()
     model = demo_model()
     say(f"Teaches {Path(model).name} to talk like a ship's captain: {len(rows())} rows, LoRA, {STEPS} steps.\n")
@@ -123,7 +123,7 @@ def headless(database: Path, as_json: bool) -> int:
         emit({"runs": finished, "samples": samples, "seconds": round(time.monotonic() - began, 1)})
     failed = [run for run in finished if run["status"] != "finished"]
     for run in failed:
-        print(run_page(run | {"params": []}, records.events(db, run["id"]), []), file=sys.stderr)  # noqa: T201
+        print(run_page(run | {"params": []}, records.events(db, run["id"]), []), file=sys.stderr)
     return 1 if failed else 0
 
 

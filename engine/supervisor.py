@@ -161,7 +161,7 @@ class Supervisor:
         try:
             action()
         except Exception as error:
-            print(f"supervisor: {type(error).__name__}: {error}", file=sys.stderr, flush=True)  # noqa: T201
+            print(f"supervisor: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
 
     def _verdict(self, watch: Watch, kills_before: int | None) -> Exit:
         self.history = outcome.read_history(self.run_dir)

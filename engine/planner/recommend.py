@@ -59,7 +59,7 @@ def fill(spec: RunSpec, model: ModelFacts, rows: int, gpu: bool) -> tuple[RunSpe
 
 
 def _data(choose: Any, rows: int, gpu: bool) -> None:
-    most = 500 if gpu else 16
+    most = 500 if gpu else 8
     if rows < 20:
         choose("data", "validation", 0.0, f"{rows} rows are too few to hold any out")
     else:

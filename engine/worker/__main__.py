@@ -8,6 +8,7 @@ import ctypes
 import errno
 import importlib.metadata
 import os
+import shutil
 import signal
 import socket
 import sys
@@ -24,6 +25,8 @@ from engine.spec import RunSpec, apply_sets, parse
 from engine.text import clean
 from engine.worker.reporter import Reporter
 
+FULL = 1 << 20
+"""A disk with less free space than this, in bytes, is why a write failed."""
 PACKAGES = ("tunedeck", "torch", "transformers", "trl", "peft", "datasets", "bitsandbytes", "accelerate")
 
 
@@ -46,7 +49,7 @@ def main() -> int:
         return _train(spec, reporter, stop, options.resume_from)
     except BaseException as error:  # KeyboardInterrupt and SystemExit too: the last event says how it ended
         traceback.print_exc()
-        reporter.say(explain(error))
+        reporter.say_last(explain(error, shutil.disk_usage(options.run_dir).free))
         return 1
 
 
@@ -56,7 +59,7 @@ def _train(spec: RunSpec, reporter: Reporter, stop: Callable[[], bool], resume_f
     try:
         train(spec, reporter, stop, resume_from)
     except StopRequested:
-        reporter.say(Stopped(0))
+        reporter.say_last(Stopped(0))
     return 0
 
 
@@ -94,8 +97,8 @@ def _started(spec: RunSpec) -> Started:
     )
 
 
-def explain(error: BaseException) -> Failed:
-    """What went wrong as an event: kind, a sentence, and what to do."""
+def explain(error: BaseException, free: int) -> Failed:
+    """What went wrong as an event: kind, a sentence, and what to do. `free` is the disk space left, bytes."""
     names = {cls.__name__ for cls in type(error).__mro__}
     text = clean(f"{type(error).__name__}: {error}".split("\n")[0], keep_lines=False)[:400]
     if isinstance(error, TuneDeckError):
@@ -111,7 +114,8 @@ def explain(error: BaseException) -> Failed:
         return Failed("oom", text, "Halve training.micro_batch and double training.accumulation, or use qlora.")
     if "NonFiniteLoss" in names:
         return Failed("nonfinite", text, "Lower training.learning_rate, raise training.warmup, or look at the data.")
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    # torch and safetensors have errors of their own for a write that found no room
+    if free < FULL or (isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)):
         return Failed("disk", text, "Free some space, then: tunedeck resume")
     if names & {
         "HfHubHTTPError",

@@ -78,6 +78,8 @@ class ReportingCallback(TrainerCallback):
         if "eval_loss" in values:
             self._eval_loss = state.global_step, values["eval_loss"]
         self._reporter.say(Metric(state.global_step, values))
+        if self._reporter.rank == 0:
+            _print(state.global_step, values)
         if "loss" in values:
             self._reporter.say(memory(state.global_step))
             if not math.isfinite(values["loss"]):
@@ -121,6 +123,12 @@ class ReportingCallback(TrainerCallback):
     def remember(self, announced: list[Checkpoint]) -> None:
         """Take over the checkpoints of earlier attempts, so that they count and are rotated."""
         self._saved = [c for c in announced if Path(c.path).is_dir()]
+
+
+def _print(step: int, values: dict[str, float]) -> None:
+    """A line of output.log, for those who follow it with `tunedeck logs -f`."""
+    numbers = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
+    print(f"{time.strftime('%H:%M:%S')}  step {step}  {numbers}")
 
 
 def memory(step: int) -> Memory:

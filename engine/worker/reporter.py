@@ -7,6 +7,8 @@ from engine.events import Event, Phase, Progress
 from engine.files import EventFile
 
 PROGRESS_SECONDS = 0.25
+RESERVE = 256 << 10
+"""Bytes kept on the disk, so that even on a full one the end of the run can be told and recorded."""
 
 
 class Reporter:
@@ -18,11 +20,19 @@ class Reporter:
         self._phase = ("", "")
         self._next_progress = 0.0
         self._file = EventFile(run_dir / "events.jsonl", attempt) if rank == 0 else None
+        if self._file:
+            (run_dir / "reserve").write_bytes(b"\0" * RESERVE)
 
     def say(self, event: Event) -> None:
         """Append one event. Raises OSError if there is no space."""
         if self._file:
             self._file.append(event)
+
+    def say_last(self, event: Event) -> None:
+        """Say how it ended, with the space that was kept for that."""
+        if self._file:
+            (self.run_dir / "reserve").unlink(missing_ok=True)
+        self.say(event)
 
     def phase(self, name: str, text: str = "") -> None:
         """Say that another phase begins; the same phase again is not repeated."""

@@ -7,6 +7,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import datasets
+import transformers
 from peft import LoraConfig
 from transformers import EarlyStoppingCallback
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
@@ -33,6 +35,7 @@ def train(spec: RunSpec, reporter: Reporter, stop: Any, resume_from: str) -> Non
 
     `stop` is a function without arguments: has somebody asked to stop? `resume_from` is a checkpoint's directory or "".
     """
+    _quiet()
     checkpoints = reporter.run_dir / "checkpoints"
     announced = _announced(reporter.run_dir)
     _remove_unannounced(checkpoints, announced)
@@ -70,7 +73,7 @@ def train(spec: RunSpec, reporter: Reporter, stop: Any, resume_from: str) -> Non
 def _end(spec: RunSpec, reporter: Reporter, trainer: Any, tokenizer: Any, callback: ReportingCallback) -> None:
     step = trainer.state.global_step
     if callback.stopped and step < trainer.state.max_steps:
-        reporter.say(Stopped(step, callback.last_path))
+        reporter.say_last(Stopped(step, callback.last_path))
         return
     if spec.evaluation.prompts and callback.sampled_step != step:
         callback.say_samples(step)
@@ -82,7 +85,13 @@ def _end(spec: RunSpec, reporter: Reporter, trainer: Any, tokenizer: Any, callba
         shutil.rmtree(target, ignore_errors=True)
         unfinished.rename(target)
         size = sum(f.stat().st_size for f in target.rglob("*") if f.is_file())
-        reporter.say(Finished(step, str(target), size))
+        reporter.say_last(Finished(step, str(target), size))
+
+
+def _quiet() -> None:
+    """No progress bars: in a log file they are noise, and progress is an event."""
+    datasets.disable_progress_bars()
+    transformers.utils.logging.disable_progress_bar()
 
 
 def _stop_if_asked(stop: Any) -> None:

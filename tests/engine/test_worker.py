@@ -1,7 +1,10 @@
 """Real workers on a tiny model: what they report, how they end, and that they obey."""
 
+import contextlib
 import json
 import signal
+import sqlite3
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +12,7 @@ import pytest
 
 from engine.events import Checkpoint, Failed, Finished, Memory, Metric, Phase, Sample, Started, Stopped
 from engine.files import read_records
-from tests.helpers import Deck, Run, wait_for
+from tests.helpers import Deck, Run, kill_everything, wait_for
 
 SHORT = ("training.max_steps=6", "training.learning_rate=1e-2", "evaluation.every=3", "saving.every=2", "data.validation=8",
          "evaluation.prompts=[Say 3]", "compute.devices=cpu")  # fmt: skip
@@ -179,3 +182,48 @@ def hooked(name, *args, **kwargs):
     return module
 builtins.__import__ = hooked
 """
+
+
+def test_a_locked_database_delays_the_record_and_loses_nothing(deck: Deck, tiny_model: Path, rows: Path) -> None:
+    run = deck.start(tiny_model, rows, *LONG)
+    wait_for(lambda: run.step() >= 2)
+    holder = sqlite3.connect(deck.database, isolation_level=None)
+    holder.execute("BEGIN IMMEDIATE")
+    step = run.step()
+    wait_for(lambda: run.step() > step + 20, what="training beside a locked database")
+    holder.execute("ROLLBACK")
+    deck.json("stop", run.id)
+    run.wait("stopped")
+    assert run.stored() == run.reported()
+
+
+def test_a_disk_that_fills_up_ends_the_run_with_a_word_and_resume_goes_on(
+    tiny_model: Path, rows: Path, tmp_path: Path
+) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=120m", "tmpfs", disk], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip("mounting a small disk needs root")
+    try:
+        deck = Deck(disk / "experiments.db")
+        run = deck.start(tiny_model, rows, *LONG, "saving.every=5")
+        wait_for(lambda: run.step() >= 7)
+        with contextlib.suppress(OSError), (disk / "in-the-way").open("wb") as file:
+            while True:
+                file.write(b"0" * 65536)
+        row = run.wait("failed", "crashed")
+        assert row["status"] == "failed"
+        assert "disk" in [e.kind for e in events(run) if isinstance(e, Failed)]
+        (disk / "in-the-way").unlink()
+        assert deck("resume", run.id, "--detach").returncode == 0
+        step = run.step()
+        wait_for(lambda: run.step() > step + 5)
+        deck.json("stop", run.id)
+        run.wait("stopped")
+        assert run.stored() == run.reported()
+    finally:
+        kill_everything(disk)
+        subprocess.run(["umount", "-l", str(disk)], check=True)

@@ -1,5 +1,7 @@
 """The form: typing, completion, what is said before anything starts, and the way into the live screen."""
 
+from textual import events
+
 from engine.errors import DataError
 from tests.tuiapp.conftest import Driver, running
 from tests.tuiapp.fakes import FakeServices
@@ -132,3 +134,24 @@ async def test_the_form_at_40x12() -> None:
     async with running(size=(40, 12)) as deck:
         await form(deck)
         await deck.shows("New run", "Model", "Data", "Method", "Name", "Steps", "Start")
+
+
+async def test_typing_ahead_reaches_the_next_field() -> None:
+    async with running() as deck:
+        await form(deck)
+        keys = [events.Key(key, key) for key in "ab"]
+        for key in (*keys, events.Key("enter", "\r"), *(events.Key(key, key) for key in "xyz")):
+            deck.app.post_message(key)  # all at once, as a slow line delivers them
+        await deck.until(lambda: deck.widget("#data").value == "xyz")  # type: ignore[attr-defined]
+        assert deck.widget("#model").value == "ab"  # type: ignore[attr-defined]
+
+
+async def test_a_long_finding_is_readable_in_full() -> None:
+    class Wordy(FakeServices):
+        def check(self, form: NewRun) -> FormCheck:
+            return FormCheck("long " * 30 + "and its end", False, "", True)
+
+    async with running(Wordy()) as deck:
+        await form(deck)
+        await deck.press("x")
+        await deck.shows("In the way", "and its end")

@@ -170,7 +170,7 @@ class LiveScreen(DeckScreen):
         if run.ended_at is None and detail.ends_at is not None:
             words[0] += f", {f.duration(detail.ends_at - snapshot.now)} left"
         words += _checkpoint_words(detail)
-        if detail.supervisor_pid is not None and run.status in ACTIVE and width >= 100:
+        if detail.supervisor_pid is not None and run.status in ACTIVE and width >= 120:
             words.append(f"supervisor pid {detail.supervisor_pid}: closing this window changes nothing")
         points = len(detail.curves.get("loss", ()))
         end = line((f"{points:,} points ", "$dim")) if width >= 60 else line("")

@@ -145,7 +145,27 @@ class NewRunScreen(DeckScreen):
         findings = iter((model, data))
         return [next(findings) if name is None else line(f" {name}") for name in names]
 
+    def _in_the_way(self, width: int) -> list[Content]:
+        """What cannot be used, in full: beside its field there is one line."""
+        check, form = self._check, self.form()
+        if check is None:
+            return []
+        findings = (
+            ("Model", check.model_text, check.model_ok or not form.model),
+            ("Data", check.data_text, check.data_ok or not form.data),
+        )
+        rows = []
+        for name, text, good in findings:
+            if not good and len(text) > width - LABEL - 3:
+                wrapped = f.wrap(f.clean(text), width - LABEL - 1, 4)
+                rows += [
+                    line((f" {name if i == 0 else '':<{LABEL - 1}}", "$bad"), part) for i, part in enumerate(wrapped)
+                ]
+        return rows
+
     def _plan(self, width: int) -> list[Content]:
+        if rows := self._in_the_way(width):
+            return [line((" In the way", "bold")), *rows]
         plan = self._check.plan if self._check is not None else ()
         if not plan:
             return [line((" What will be chosen appears here, each value with its reason.", "$dim"))]
@@ -230,10 +250,6 @@ class NewRunScreen(DeckScreen):
 
     def action_next(self) -> None:
         """The next field."""
-        self.focus_next()
-
-    def on_input_submitted(self) -> None:
-        """Enter in a field goes on."""
         self.focus_next()
 
     def on_go_pressed(self, _: Go.Pressed) -> None:

@@ -44,7 +44,9 @@ class Field(Input):
     """One line of text; Tab and → take the completion, Enter goes on."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("tab", "complete", "complete", show=False, tooltip="complete, then the next field"),
+        # with priority, as otherwise what is typed right after it would still reach this field
+        Binding("tab", "complete", "complete", show=False, priority=True, tooltip="complete, then the next field"),
+        Binding("enter", "app.focus_next", "next", show=False, priority=True),
         Binding("up", "app.focus_previous", "previous", show=False, tooltip="the field before"),
         Binding("down", "app.focus_next", "next", show=False, tooltip="the next field"),
     ]
@@ -94,7 +96,8 @@ class Choice(Rows, can_focus=True):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("left,h", "turn(-1)", "previous", show=False, tooltip="the choice before"),
         Binding("right,l,space", "turn(1)", "next", show=False, tooltip="the next choice"),
-        Binding("enter,down,j", "app.focus_next", "on", show=False, tooltip="on to the next field"),
+        Binding("enter,tab", "app.focus_next", "on", show=False, priority=True),
+        Binding("down,j", "app.focus_next", "on", show=False, tooltip="the next field"),
         Binding("up,k", "app.focus_previous", "back", show=False, tooltip="the field before"),
     ]
 

@@ -1,0 +1,52 @@
+"""The README tells the truth: its commands parse, its pictures and targets exist, its example is accepted."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import yaml
+
+from engine.cli import build_parser
+from engine.spec import RunSpec, parse
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+COMMANDS = [line.removeprefix("$ ").split("  #")[0].strip() for line in re.findall(r"^\$ tunedeck.*$", README, re.M)]
+INLINE = [c for c in re.findall(r"`(tunedeck [^`]+)`", README) if not c.startswith("tunedeck --theme")]
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, *INLINE])
+def test_every_command_is_one_that_the_program_takes(command: str) -> None:
+    build_parser().parse_args(shlex.split(command)[1:])
+
+
+def test_every_verb_is_in_the_readme() -> None:
+    verbs = next(a.choices for a in build_parser()._actions if isinstance(a.choices, dict))
+    assert len(verbs) >= 9
+    assert [v for v in verbs if f"tunedeck {v}" not in README] == []
+
+
+def test_every_picture_and_file_is_there() -> None:
+    targets = re.findall(r"\]\(([^)]+)\)", README)
+    assert len(targets) >= 4
+    assert [t for t in targets if not (ROOT / t).exists()] == []
+
+
+def test_every_make_target_is_in_the_makefile() -> None:
+    targets = set(re.findall(r"\bmake ([a-z]+)\b", README))
+    assert {"demo", "test"} <= targets
+    assert {t for t in targets if not re.search(rf"^{t}:", (ROOT / "Makefile").read_text(), re.M)} == set()
+
+
+def test_the_example_specification_is_accepted() -> None:
+    (example,) = re.findall(r"```yaml\n(.*?)```", README, re.S)
+    assert isinstance(parse(yaml.safe_load(example)), RunSpec)
+
+
+def test_the_tables_named_are_those_of_the_database() -> None:
+    from engine.store.migrations import INITIAL
+
+    named = re.findall(r"`(\w+)`", README.split("Tables:")[1].split("##")[0])
+    assert len(named) >= 10
+    assert [t for t in named if not re.search(rf"CREATE (TABLE|VIEW) {t}\b", INITIAL)] == []
