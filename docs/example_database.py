@@ -62,6 +62,7 @@ def run_all(database: Path) -> None:
             if one.run.name == "captain-lora-r8" and (run["progress"] or {}).get("step") == 12:
                 launch.stop(database, run)
             time.sleep(0.3)
+        db.close()
         print(f"{one.run.name}: {run['status']}, {run['exit_reason']}", flush=True)
 
 

@@ -15,14 +15,16 @@ FOLDER = ROOT / "docs" / "screenshots"
 RUN = "captain-lora-r16"
 
 
-async def picture(database: Path, name: str, size: tuple[int, int], keys: tuple[str, ...], typed: tuple[str, ...] = ()) -> None:
+async def picture(
+    database: Path, name: str, size: tuple[int, int], keys: tuple[str, ...], typed: tuple[str, ...] = ()
+) -> None:
     """Open the app, press keys, wait until the screen shows the newest snapshot, save it as SVG."""
     app = TuneDeckApp(Services(database))
     async with app.run_test(size=size) as pilot:
         await _settled(app)
         await pilot.press(*keys)
         for text in typed:
-            await pilot.press(*text, "tab")
+            await pilot.press(*text, "enter")
         for _ in range(30):  # the form checks what was typed, the live screen gets its first details
             await pilot.pause(0.1)
         FOLDER.mkdir(parents=True, exist_ok=True)

@@ -1,5 +1,6 @@
 """Facts about a base model, read from its files without loading it and without torch."""
 
+import dataclasses
 import functools
 import json
 import os
@@ -10,6 +11,9 @@ from typing import Any
 
 from engine.errors import ModelError
 from engine.text import clean
+
+
+HUB_SECONDS = 10
 
 
 @dataclass(frozen=True)
@@ -222,25 +226,39 @@ def cached_snapshot(model_id: str, revision: str | None = None) -> Path | None:
     return snapshot if commit and snapshot.is_dir() else None
 
 
+def on_this_machine(path: str, revision: str | None = None) -> bool:
+    """Whether the model's files are here: if not, only the hub can tell more."""
+    return Path(path).expanduser().exists() or cached_snapshot(path, revision) is not None
+
+
 def _from_hub(model_id: str, revision: str | None) -> ModelFacts:
     snapshot = cached_snapshot(model_id, revision)
     if snapshot and list(snapshot.glob("*.safetensors")):
         return _from_directory(snapshot, name=model_id, source="hub cache")
-    from huggingface_hub import hf_hub_download  # no torch in it
+    facts = _from_config(_hub_config(model_id, revision), path=Path(model_id), name=model_id, source="hub", weights=[])
+    return dataclasses.replace(facts, path=model_id, has_template=True, local=False)
+
+
+def _hub_config(model_id: str, revision: str | None) -> dict[str, Any]:
+    """The model's config.json as the hub has it: one request, no retries. Raises ModelError."""
+    import huggingface_hub  # no torch in it
+    from huggingface_hub.utils import build_hf_headers, get_session
 
     try:
-        config = json.loads(
-            Path(hf_hub_download(model_id, "config.json", revision=revision)).read_text(encoding="utf-8")
-        )
+        url = huggingface_hub.hf_hub_url(model_id, "config.json", revision=revision)
+        answer = get_session().get(url, headers=build_hf_headers(), timeout=HUB_SECONDS, follow_redirects=True)
+        answer.raise_for_status()
+        config = answer.json()
+        if not isinstance(config, dict):
+            raise ValueError("config.json is no object")
+        return config
     except Exception as error:  # the hub's own errors, httpx's, OSError: all mean that it is not to be had
-        reason = clean(str(error).strip().split("\n")[0], False)[:200]
+        reason = clean(str(error).strip().split("\n")[0], False)[:160]
         raise ModelError(
             "The model was not found",
-            f"{clean(model_id, False)} is no directory here, not in the hub cache, and the hub does not give it: {reason}",
+            f"{clean(model_id, False)} is no directory here and not in the hub cache, and the hub says: {reason}",
             "Check the name, log in with `hf auth login` if it is gated, or give a directory.",
         ) from None
-    facts = _from_config(config, path=Path(model_id), name=model_id, source="hub", weights=[])
-    return ModelFacts(**{**vars(facts), "path": model_id, "parameters": None, "has_template": True, "local": False})
 
 
 def known_models() -> list[str]:

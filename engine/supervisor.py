@@ -161,7 +161,8 @@ class Supervisor:
         try:
             action()
         except Exception as error:
-            print(f"supervisor: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+            with contextlib.suppress(OSError):  # the log may lie on the disk that is full
+                print(f"supervisor: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
 
     def _verdict(self, watch: Watch, kills_before: int | None) -> Exit:
         self.history = outcome.read_history(self.run_dir)
@@ -195,6 +196,8 @@ def main() -> None:
     parser.add_argument("--adopt", action="store_true")
     options = parser.parse_args()
     os.set_inheritable(options.lock_fd, False)  # ours alone: a worker must not keep the lock
+    os.ftruncate(options.lock_fd, 0)
+    os.pwrite(options.lock_fd, str(os.getpid()).encode(), 0)  # for people who look for the process
     os.umask(0o077)  # what a run writes is its owner's alone, the worker's files too
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     Supervisor(options.run_dir, options.db).run(options.adopt)

@@ -41,7 +41,8 @@ def run_line(row: runs.Row, spark: tuple[float, ...]) -> RunLine:
         return number(latest.get(key, {}).get(which))
 
     return RunLine(
-        id=row["id"], name=row["name"], status=row["status"], method=row["method"] or "", model=row["model"] or "",
+        id=row["id"], name=row["name"], status=row["status"], method=row["method"] or "",
+        rank=int(row["rank"]) if row["rank"] and row["method"] != "full" else None, model=row["model"] or "",
         dataset=row["dataset"] or "", created_at=row["created_at"], started_at=row["started_at"],
         ended_at=row["ended_at"], loss=of("loss"), best_eval=of("eval_loss", "best"),
         peak_gib=of("memory_allocated_gib", "max"), tokens_per_second=of("tokens_per_second"),
@@ -78,8 +79,15 @@ def run_detail(db: Connection, line: RunLine, directory: Path, log: list[str]) -
         log=tuple(log),
         error_title=title, error_message=message, error_hint=hint,
         tags=tuple(run["tags"] or ()), note=run["note"] or "", attempt=progress.get("attempt") or 1,
-        directory=str(directory), **memory,
+        supervisor_pid=_supervisor_pid(line, directory), directory=str(directory), **memory,
     )  # fmt: skip
+
+
+def _supervisor_pid(line: RunLine, directory: Path) -> int | None:
+    try:
+        return int((directory / "supervisor.lock").read_text()) if line.status in runs.ACTIVE else None
+    except (OSError, ValueError):
+        return None
 
 
 def _epochs(progress: dict[str, Any], spec: dict[str, Any]) -> float | None:

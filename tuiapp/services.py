@@ -7,6 +7,7 @@ import contextlib
 import functools
 import json
 import os
+import re
 import socket
 import threading
 import time
@@ -18,7 +19,7 @@ import psutil
 from engine import demo, hardware, launch, paths
 from engine.data.formats import describe_dropped, load
 from engine.errors import TuneDeckError
-from engine.models import inspect_model, known_models
+from engine.models import inspect_model, known_models, on_this_machine
 from engine.outcome import last_words
 from engine.reconcile import reconcile
 from engine.spec import RunSpec, parse
@@ -29,6 +30,7 @@ from tuiapp.snapshot import FormCheck, GpuLine, Machine, NewRun, RunDetail, RunL
 
 LINE_KEYS = ("loss", "eval_loss", "memory_allocated_gib", "tokens_per_second", "learning_rate")
 LOG_LINES = 200
+HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 class Services:
@@ -137,10 +139,11 @@ class Services:
 
     def check(self, form: NewRun) -> FormCheck:
         """What can be said of the form before anything starts. Never raises for what the user typed."""
-        model_text, model_ok = _about_model(form.model)
+        here = on_this_machine(form.model)
+        model_text, model_ok = _about_model(form.model, here)
         data_text, data_ok = _about_data(form.data)
         plan: tuple[tuple[str, str, str], ...] = ()
-        if model_ok and data_ok:
+        if model_ok and data_ok and here:
             try:
                 reasons = launch.prepare(_spec(form)).reasons
                 plan = tuple((r.field, json.dumps(r.value, ensure_ascii=False), r.why) for r in reasons)
@@ -174,9 +177,11 @@ def _spec(form: NewRun) -> RunSpec:
     })  # fmt: skip
 
 
-def _about_model(path: str) -> tuple[str, bool]:
+def _about_model(path: str, here: bool) -> tuple[str, bool]:
     if not path.strip():
         return "a directory, a .gguf file or a hub id", False
+    if not here and HUB_ID.fullmatch(path):  # nobody asks the hub for every letter that is typed
+        return "not on this machine: the hub is asked when it starts", True
     try:
         facts = inspect_model(path)
     except TuneDeckError as error:

@@ -54,6 +54,7 @@ class RunLine:
     peak_gib: float | None = None
     tokens_per_second: float | None = None
     learning_rate: float | None = None
+    rank: int | None = None
     step: int | None = None
     total_steps: int | None = None
     spark: tuple[float, ...] = ()

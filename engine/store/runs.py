@@ -118,8 +118,9 @@ def lines(db: sqlite3.Connection, keys: tuple[str, ...]) -> list[Row]:
     for r in db.execute(f"SELECT run_id, key, step, last, max, best FROM latest WHERE key IN ({marks})", keys):
         latest.setdefault(r[0], {})[r[1]] = {"step": r[2], "last": r[3], "max": r[4], "best": r[5]}
     rows = db.execute(
-        "SELECT id, name, status, method, model, dataset, created_at, started_at, ended_at, step, total FROM runs"
-        " LEFT JOIN progress ON run_id = id WHERE NOT archived ORDER BY created_at DESC, id DESC"
+        "SELECT id, name, status, method, model, dataset, created_at, started_at, ended_at, step, total,"
+        " params.value AS rank FROM runs LEFT JOIN progress ON progress.run_id = id"
+        " LEFT JOIN params ON params.run_id = id AND path = 'method.rank' WHERE NOT archived ORDER BY created_at DESC, id DESC"
     )
     return [dict(r) | {"latest": latest.get(r["id"], {})} for r in rows]
 

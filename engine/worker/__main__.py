@@ -4,6 +4,7 @@ Exit codes: 0 finished or stopped, 1 failed. The last event says how it ended, w
 """
 
 import argparse
+import contextlib
 import ctypes
 import errno
 import importlib.metadata
@@ -48,8 +49,9 @@ def main() -> int:
         reporter.phase("import", "torch, transformers, trl")
         return _train(spec, reporter, stop, options.resume_from)
     except BaseException as error:  # KeyboardInterrupt and SystemExit too: the last event says how it ended
-        traceback.print_exc()
         reporter.say_last(explain(error, shutil.disk_usage(options.run_dir).free))
+        with contextlib.suppress(OSError):  # output.log may lie on the disk that is full
+            traceback.print_exc()
         return 1
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from datasets import Dataset
+from jinja2 import TemplateError
 
 from engine.data.encode import Encoded, encode
 from engine.data.formats import Conversation, Message, describe_dropped, load
@@ -20,11 +21,12 @@ def encoder(tokenizer: Any) -> Callable[[list[Message]], Encoded]:
     """`encode` with this tokenizer and its chat template."""
 
     def render(messages: list[Message], add_generation_prompt: bool) -> str:
-        return str(
-            tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=add_generation_prompt)
-            if messages or add_generation_prompt
-            else ""
-        )
+        try:
+            return str(
+                tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=add_generation_prompt)
+            )
+        except TemplateError as error:
+            raise ValueError(f"the chat template refuses it: {error}") from None
 
     def tokenize(text: str) -> tuple[list[int], list[tuple[int, int]]]:
         output = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
@@ -55,16 +57,11 @@ def datasets_for(spec: RunSpec, tokenizer: Any, reporter: Reporter) -> tuple[Dat
     if isinstance(spec.data.validation, str):
         held_out = load(spec.data.validation, spec.data.format, spec.data.columns).rows
     train_set = _encoded(spec, train, tokenizer, reporter, "training")
-    if train_set is None:
-        raise DataError(
-            "No row is left to train on",
-            f"All {len(train):,} rows are longer than max_length {spec.training.max_length} or have nothing to train on.",
-            "Raise training.max_length, or set training.long_rows=cut.",
-        )
     return train_set, _encoded(spec, held_out, tokenizer, reporter, "validation") if held_out else None
 
 
-def _encoded(spec: RunSpec, rows: list[Conversation], tokenizer: Any, reporter: Reporter, what: str) -> Dataset | None:
+def _encoded(spec: RunSpec, rows: list[Conversation], tokenizer: Any, reporter: Reporter, what: str) -> Dataset:
+    """Raises DataError if no row is left."""
     make = encoder(tokenizer)
     limit = spec.training.max_length or 1024
     kept: list[dict[str, list[int]]] = []
@@ -85,8 +82,16 @@ def _encoded(spec: RunSpec, rows: list[Conversation], tokenizer: Any, reporter: 
                 unusable.setdefault("the prompt alone is longer than max_length", []).append(row.line)
                 continue
         kept.append({"input_ids": one.input_ids, "labels": one.labels})
+    if not kept:
+        reasons = unusable | ({f"longer than {limit} tokens": long} if long else {})
+        hint = (
+            "Raise training.max_length, or set training.long_rows=cut."
+            if long
+            else "Mend the rows, or name a data.template."
+        )
+        raise DataError(f"No {what} row is left", f"{describe_dropped(reasons)}.", hint)
     _tell(spec, reporter, what, kept, long, unusable)
-    return Dataset.from_list(kept) if kept else None
+    return Dataset.from_list(kept)
 
 
 def _tell(spec: RunSpec, reporter: Reporter, what: str, kept: list[dict[str, list[int]]], long: list[int],

@@ -57,7 +57,9 @@ A100_MIG = Card(
         Card({"UUID": b"MIG-22222222-bbbb", "Name": b"NVIDIA A100-SXM4-80GB MIG 3g.40gb", "MemoryInfo": memory(40192, 37)}),
     ],
 )  # fmt: skip
-NO_POWER = Card({k: v for k, v in RTX_4090.answers.items() if k != "PowerUsage"} | {"UUID": "GPU-quiet", "MigMode": (0, 0)})
+NO_POWER = Card(
+    {k: v for k, v in RTX_4090.answers.items() if k != "PowerUsage"} | {"UUID": "GPU-quiet", "MigMode": (0, 0)}
+)
 LOST = Card(lost=True)
 
 

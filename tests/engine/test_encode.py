@@ -42,7 +42,9 @@ def test_one_turn_with_its_end_token() -> None:
 
 
 def test_every_assistant_turn_and_nothing_else() -> None:
-    messages = chat(("system", "Be"), ("user", "A?"), ("assistant", "a"), ("user", "B?"), ("assistant", "b"), ("user", "C?"))
+    messages = chat(
+        ("system", "Be"), ("user", "A?"), ("assistant", "a"), ("user", "B?"), ("assistant", "b"), ("user", "C?")
+    )
     assert trained(encode(messages, chatml, characters)) == f"a{END}\n|b{END}\n"
 
 
@@ -64,12 +66,17 @@ def test_a_token_across_the_border_is_trained() -> None:
 
 def without_thoughts(messages: list[Message], add_generation_prompt: bool) -> str:
     """As reasoning models' templates: thoughts are kept in the last answer only."""
-    kept = [m if i == len(messages) - 1 else {**m, "content": m["content"].split("</think>")[-1]} for i, m in enumerate(messages)]
+    kept = [
+        m if i == len(messages) - 1 else {**m, "content": m["content"].split("</think>")[-1]}
+        for i, m in enumerate(messages)
+    ]
     return chatml(kept, add_generation_prompt)
 
 
 def with_date_at_the_end(messages: list[Message], add_generation_prompt: bool) -> str:
-    return chatml(messages, add_generation_prompt) + "" if add_generation_prompt else chatml(messages, False) + "the end"
+    return (
+        chatml(messages, add_generation_prompt) + "" if add_generation_prompt else chatml(messages, False) + "the end"
+    )
 
 
 @pytest.mark.parametrize("template", [without_thoughts, with_date_at_the_end])

@@ -1,5 +1,6 @@
 """One event, one line, and back."""
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -95,7 +96,6 @@ def test_a_line_has_the_fields_of_the_contract_and_is_strict_json() -> None:
     }  # fmt: skip
 
 
-@pytest.mark.xfail(strict=True, reason="events.decode: non-finite numbers outside Metric come back as texts")
 @pytest.mark.parametrize(
     "event",
     [ev.Checkpoint(5, "c", 1, {}, math.nan), ev.Memory(5, math.nan, math.inf, 1.0)],
@@ -155,7 +155,6 @@ def test_whatever_is_no_event_is_a_value_error(bad: str | bytes) -> None:
         decode(bad)
 
 
-@pytest.mark.xfail(strict=True, raises=(TypeError, AttributeError), reason="events.decode: not only ValueError escapes")
 @pytest.mark.parametrize(
     "bad",
     [
@@ -167,7 +166,5 @@ def test_whatever_is_no_event_is_a_value_error(bad: str | bytes) -> None:
     ],
 )
 def test_an_event_with_a_value_of_the_wrong_kind_does_not_poison_the_file(bad: str) -> None:
-    try:
+    with contextlib.suppress(ValueError):  # refused: as good
         assert isinstance(decode(bad).event, Unknown)
-    except ValueError:
-        pass  # refused: as good

@@ -11,7 +11,10 @@ from engine.data.formats import Loaded, describe_dropped, load
 from engine.errors import DataError
 
 ALPACA = [{"instruction": f"Say {i}", "input": "", "output": f"{i}!"} for i in range(1, 4)]
-CHAT = [{"messages": [{"role": "user", "content": f"Say {i}"}, {"role": "assistant", "content": f"{i}!"}]} for i in range(1, 4)]
+CHAT = [
+    {"messages": [{"role": "user", "content": f"Say {i}"}, {"role": "assistant", "content": f"{i}!"}]}
+    for i in range(1, 4)
+]
 
 
 def lines(rows: list[Any]) -> str:
@@ -91,7 +94,9 @@ def test_columns_are_mapped(tmp_path: Path) -> None:
     path = file(tmp_path, "qa.jsonl", lines([{"q": "1+1?", "a": "2"}]))
     loaded = load(path, columns={"instruction": "q", "output": "a"})
     assert [m["content"] for m in loaded.rows[0].messages] == ["1+1?", "2"]
-    swapped = load(file(tmp_path, "s.jsonl", lines([ALPACA[0]])), columns={"instruction": "output", "output": "instruction"})
+    swapped = load(
+        file(tmp_path, "s.jsonl", lines([ALPACA[0]])), columns={"instruction": "output", "output": "instruction"}
+    )
     assert answers(swapped) == ["Say 1"]
 
 
@@ -150,7 +155,9 @@ DROPPED_CHAT = [
 @pytest.mark.parametrize(
     ("good", "bad", "reason"), [(ALPACA[0], *case) for case in DROPPED] + [(CHAT[0], *case) for case in DROPPED_CHAT]
 )
-def test_a_row_that_cannot_be_used_is_dropped_with_its_reason_and_line(good: Any, bad: Any, reason: str, tmp_path: Path) -> None:
+def test_a_row_that_cannot_be_used_is_dropped_with_its_reason_and_line(
+    good: Any, bad: Any, reason: str, tmp_path: Path
+) -> None:
     loaded = load(file(tmp_path, "a.jsonl", lines([good, bad, good, good, bad])))
     assert [row.line for row in loaded.rows] == [1, 3, 4]
     assert loaded.dropped == {reason: [2, 5]}
@@ -183,7 +190,13 @@ def test_another_encoding(tmp_path: Path) -> None:
 def test_what_is_no_file_of_data(tmp_path: Path) -> None:
     folder = tmp_path / "folder.jsonl"
     folder.mkdir()
-    for path in (tmp_path, folder, tmp_path / "none.jsonl", file(tmp_path, "a.csv", "a,b"), file(tmp_path, "x.json.gz", "no gzip")):
+    for path in (
+        tmp_path,
+        folder,
+        tmp_path / "none.jsonl",
+        file(tmp_path, "a.csv", "a,b"),
+        file(tmp_path, "x.json.gz", "no gzip"),
+    ):
         refused(path)
 
 
@@ -194,16 +207,22 @@ def test_a_gzip_file_cut_short_or_damaged(tmp_path: Path) -> None:
         refused(file(tmp_path, "a.jsonl.gz", content))
 
 
-@pytest.mark.xfail(strict=True, raises=DataError, reason="formats._parse_json: a single conversation is taken for a wrapper")
+@pytest.mark.xfail(
+    strict=True, raises=DataError, reason="formats._parse_json: a single conversation is taken for a wrapper"
+)
 def test_a_single_conversation_as_json(tmp_path: Path) -> None:
     assert answers(load(file(tmp_path, "a.json", json.dumps(CHAT[0])))) == ["1!"]
 
 
-@pytest.mark.xfail(strict=True, raises=DataError, reason="formats._read: the name's ending is compared as it is written")
+@pytest.mark.xfail(
+    strict=True, raises=DataError, reason="formats._read: the name's ending is compared as it is written"
+)
 def test_a_name_in_capitals(tmp_path: Path) -> None:
     assert len(load(file(tmp_path, "ROWS.JSONL", lines(ALPACA))).rows) == 3
 
 
-@pytest.mark.xfail(strict=True, raises=RecursionError, reason="formats: json gives up on deep nesting with RecursionError")
+@pytest.mark.xfail(
+    strict=True, raises=RecursionError, reason="formats: json gives up on deep nesting with RecursionError"
+)
 def test_json_nested_too_deep(tmp_path: Path) -> None:
     refused(file(tmp_path, "a.jsonl", "[" * 100_000))

@@ -22,7 +22,12 @@ def test_a_card() -> None:
 
 def test_a_card_in_mig_mode_lists_its_slices() -> None:
     first, second = probe(FakeNvml(A100_MIG)).gpus
-    assert (first.uuid, first.name, first.mig, first.index) == ("MIG-11111111-aaaa", "A100-SXM4-80GB MIG 3g.40gb", True, 0)
+    assert (first.uuid, first.name, first.mig, first.index) == (
+        "MIG-11111111-aaaa",
+        "A100-SXM4-80GB MIG 3g.40gb",
+        True,
+        0,
+    )
     assert first.memory_total == pytest.approx(39.25)
     assert (second.uuid, second.mig, second.compute_capability) == ("MIG-22222222-bbbb", True, None)
 

@@ -75,7 +75,11 @@ def test_closing_frees(held: list[int]) -> None:
 
 def test_two_processes_cannot_hold_the_same_card() -> None:
     process = subprocess.Popen(
-        [sys.executable, "-c", HOLDER, A.uuid], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=dict(os.environ)
+        [sys.executable, "-c", HOLDER, A.uuid],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=dict(os.environ),
     )
     assert process.stdin is not None
     assert process.stdout is not None
@@ -93,7 +97,10 @@ def test_two_processes_cannot_hold_the_same_card() -> None:
 
 def test_a_child_does_not_inherit_the_lock(held: list[int]) -> None:
     lease(held, [A], 1)
-    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, close_fds=False) as child:
+    command = [sys.executable, "-c", "print(flush=True); input()"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, close_fds=False) as child:
+        assert child.stdout is not None
+        child.stdout.readline()  # it is up: descriptors are closed a moment after Popen returns
         os.close(held.pop())
         assert free([A], 1)
         child.communicate(b"\n")
@@ -105,7 +112,9 @@ def test_the_files_lie_where_everybody_finds_them(locks: Path, held: list[int]) 
     assert locks.stat().st_mode & 0o7777 == 0o1777
 
 
-@pytest.mark.xfail(strict=True, reason="leases._try_lock: the supervisor's umask 077 makes 0600 of 0644, so others get EACCES")
+@pytest.mark.xfail(
+    strict=True, reason="leases._try_lock: the supervisor's umask 077 makes 0600 of 0644, so others get EACCES"
+)
 def test_the_locks_are_for_all_users_whatever_the_umask(locks: Path, held: list[int]) -> None:
     before = os.umask(0o077)
     try:

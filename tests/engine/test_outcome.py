@@ -126,7 +126,15 @@ class TestVerdict:
         ],
     )
     def test_of_an_attempt(
-        self, last: Any, code: int | None, number: int | None, host_oom: bool, killed: bool, status: str, words: str, tmp_path: Path
+        self,
+        last: Any,
+        code: int | None,
+        number: int | None,
+        host_oom: bool,
+        killed: bool,
+        status: str,
+        words: str,
+        tmp_path: Path,
     ) -> None:
         (tmp_path / "output.log").write_text("Traceback\n\x1b[31mValueError\n")
         ended = verdict(History(1, (11, 5.0), "", last, False), tmp_path, code, number, host_oom, killed)
@@ -139,7 +147,9 @@ class TestVerdict:
         assert (ended.status, ended.text) == ("crashed", "the run never started")
 
     @pytest.mark.skipif(not hasattr(signal, "SIGRTMIN"), reason="no real-time signals here")
-    @pytest.mark.xfail(strict=True, raises=ValueError, reason="outcome.verdict: signal.Signals knows no real-time signals")
+    @pytest.mark.xfail(
+        strict=True, raises=ValueError, reason="outcome.verdict: signal.Signals knows no real-time signals"
+    )
     def test_of_a_real_time_signal(self, tmp_path: Path) -> None:
         assert verdict(History(1, (1, 1.0), "", None, False), tmp_path, None, 40, False, False).status == "crashed"
 
@@ -169,7 +179,9 @@ class TestUsable:
             ("GPU-aa,GPU-bb", [1], [1]),
         ],
     )
-    def test_cards(self, visible: str | None, devices: Any, expected: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_cards(
+        self, visible: str | None, devices: Any, expected: list[int], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
         if visible is not None:
             monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)

@@ -10,8 +10,12 @@ from engine.models import ModelFacts
 from engine.planner.recommend import fill, steps_for, validation_rows
 from engine.spec import RunSpec, flatten, parse
 
-SMALL = ModelFacts("m", "directory", "m", "Llama", 135_000_000, 576, 30, 1536, 9, 3, 49152, 8192, "bfloat16", 270_000_000, True)
-LARGE = ModelFacts("m", "directory", "m", "Llama", 8_000_000_000, 4096, 32, 14336, 32, 8, 128256, 512, "bfloat16", 16 << 30, True)
+SMALL = ModelFacts(
+    "m", "directory", "m", "Llama", 135_000_000, 576, 30, 1536, 9, 3, 49152, 8192, "bfloat16", 270_000_000, True
+)
+LARGE = ModelFacts(
+    "m", "directory", "m", "Llama", 8_000_000_000, 4096, 32, 14336, 32, 8, 128256, 512, "bfloat16", 16 << 30, True
+)
 # Where None itself says something: no limit of steps, no early stopping, the tokenizer's own template, ...
 MAY_BE_NONE = {"data.format", "data.template", "data.max_rows", "method.variant", "training.max_steps"}
 MAY_BE_NONE |= {"evaluation.prompts", "evaluation.early_stopping"}  # prompts: launch.prepare, which has the rows

@@ -82,7 +82,9 @@ def test_the_list_of_runs() -> None:
     assert first.index("1.500") + 5 == head.index("best eval") + len("best eval")
 
 
-@pytest.mark.parametrize("status", ["queued", "starting", "running", "stopping", "finished", "stopped", "failed", "crashed", "oom"])
+@pytest.mark.parametrize(
+    "status", ["queued", "starting", "running", "stopping", "finished", "stopped", "failed", "crashed", "oom"]
+)
 def test_every_status_is_a_glyph_of_its_own(status: str) -> None:
     assert f"{GLYPHS[status]} {status}" in runs_table([run(status=status)])
     assert len(set(GLYPHS.values())) == len(GLYPHS) == 9
@@ -124,7 +126,9 @@ def test_the_page_has_no_control_sequences() -> None:
     assert not set(text) & set("\x1b\x07\x00\x9b")
 
 
-@pytest.mark.xfail(strict=True, reason="report.run_page: the page is cleaned whole, so an escape left open hides what follows")
+@pytest.mark.xfail(
+    strict=True, reason="report.run_page: the page is cleaned whole, so an escape left open hides what follows"
+)
 def test_an_escape_left_open_in_a_sample_hides_nothing_else() -> None:
     assert page(text="\x1b]0;open").endswith("so it ended")
 

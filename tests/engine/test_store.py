@@ -51,7 +51,11 @@ def db(path: Path) -> Iterator[sqlite3.Connection]:
 
 
 def spec(name: str, **sections: Any) -> RunSpec:
-    raw = {"model": {"path": "/models/Tiny-1M/"}, "data": {"path": "/data/rows.jsonl"}, "run": {"name": name, "tags": ["a", "ü"]}}
+    raw = {
+        "model": {"path": "/models/Tiny-1M/"},
+        "data": {"path": "/data/rows.jsonl"},
+        "run": {"name": name, "tags": ["a", "ü"]},
+    }
     return parse(raw | sections)
 
 
@@ -61,7 +65,11 @@ def add(db: sqlite3.Connection, *ids: str, name: str | None = None) -> None:
 
 
 def latest(db: sqlite3.Connection, key: str = "loss", run_id: str = "r") -> dict[str, Any]:
-    return dict(db.execute("SELECT step, last, min, max, best FROM latest WHERE run_id = ? AND key = ?", (run_id, key)).fetchone())
+    return dict(
+        db.execute(
+            "SELECT step, last, min, max, best FROM latest WHERE run_id = ? AND key = ?", (run_id, key)
+        ).fetchone()
+    )
 
 
 class TestRuns:
@@ -69,8 +77,19 @@ class TestRuns:
         add(db, "abc")
         run = runs.find(db, "abc")
         assert (run["name"], run["status"], run["method"], run["project"]) == ("name-abc", "queued", "lora", "default")
-        assert (run["model"], run["dataset"], run["host"], run["created_at"]) == ("Tiny-1M", "rows.jsonl", "host", 100.0)
-        assert (run["tags"], run["plan"], run["environment"], run["note"], run["archived"]) == (["a", "ü"], {"reasons": []}, None, "", 0)
+        assert (run["model"], run["dataset"], run["host"], run["created_at"]) == (
+            "Tiny-1M",
+            "rows.jsonl",
+            "host",
+            100.0,
+        )
+        assert (run["tags"], run["plan"], run["environment"], run["note"], run["archived"]) == (
+            ["a", "ü"],
+            {"reasons": []},
+            None,
+            "",
+            0,
+        )
         assert parse(run["spec"]) == spec("name-abc")
 
     def test_its_parameters_are_the_flattened_spec(self, db: sqlite3.Connection) -> None:
@@ -175,15 +194,21 @@ class TestMetrics:
         metrics.add(db, "r", "loss", points)
         assert list(db.iterdump()) == before
 
-    @pytest.mark.xfail(strict=True, reason="metrics._summarize: of equal steps the first is the last value, points keep the second")
+    @pytest.mark.xfail(
+        strict=True, reason="metrics._summarize: of equal steps the first is the last value, points keep the second"
+    )
     def test_a_step_reported_twice_counts_as_reported_last(self, db: sqlite3.Connection) -> None:
         metrics.add(db, "r", "loss", [(5, 1, 1.0, 3.0), (5, 1, 2.0, 2.0)])
         assert metrics.curves(db, "r", ["loss"])["loss"] == [(5, 2.0, 2.0)]
         assert latest(db)["last"] == 2.0
 
     @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
-    @given(st.lists(st.tuples(st.integers(1, 3), st.integers(0, 20), st.floats()), unique_by=lambda p: p[:2], min_size=1))
-    def test_the_summary_is_that_of_the_curve(self, db: sqlite3.Connection, points: list[tuple[int, int, float]]) -> None:
+    @given(
+        st.lists(st.tuples(st.integers(1, 3), st.integers(0, 20), st.floats()), unique_by=lambda p: p[:2], min_size=1)
+    )
+    def test_the_summary_is_that_of_the_curve(
+        self, db: sqlite3.Connection, points: list[tuple[int, int, float]]
+    ) -> None:
         db.execute("DELETE FROM points")
         db.execute("DELETE FROM latest")
         for attempt, step, value in sorted(points, key=lambda p: p[:2]):

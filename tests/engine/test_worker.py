@@ -116,7 +116,7 @@ def test_a_stop_while_it_loads(deck: Deck, tiny_model: Path, rows: Path) -> None
 
 
 @pytest.mark.parametrize(("items", "kind", "says"), [
-    (("training.max_length=16",), "data", "max_length"),
+    (("training.max_length=16",), "data", "longer than 16 tokens"),
     (("extra.trainer={learning_rat: 1}",), "config", "learning_rat"),
     (("extra.peft={lora_alfa: 1}",), "config", "lora_alpha"),
 ])  # fmt: skip

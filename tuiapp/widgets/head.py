@@ -11,12 +11,10 @@ from tuiapp.widgets.rows import Part, fit, line, spread
 METHODS = {"lora": "LoRA", "qlora": "QLoRA", "dora": "DoRA", "full": "full"}
 
 
-def method_name(run: RunLine, detail: RunDetail | None = None) -> str:
-    """The method as people write it, with its rank where it is known: LoRA r16."""
-    name = f.clean(run.method)
-    name = METHODS.get(name.lower(), name)
-    rank = f.clean(detail.spec.get("method.rank", "")) if detail else ""
-    return f"{name} r{rank}" if rank.isdigit() and name.lower() != "full" and " r" not in name else name
+def method_name(run: RunLine) -> str:
+    """The method as people write it, with its rank where it has one: LoRA r16."""
+    name = METHODS.get(run.method.lower(), f.clean(run.method))
+    return f"{name} r{run.rank}" if run.rank else name
 
 
 def state(status: str) -> tuple[str, str]:
@@ -80,7 +78,7 @@ def progress_line(detail: RunDetail, now: float, width: int) -> Content:
     share_text = f"  {f.right(f.percent(None if done is None else int(done * 100)), 5)}"
     epoch = ""
     if detail.epoch is not None:
-        whole = f" of {f.short(detail.epochs)}" if detail.epochs else ""
+        whole = f" of {detail.epochs:.2f}".removesuffix(".00") if detail.epochs else ""
         epoch = f"   epoch {detail.epoch:.2f}{whole}" if width >= 72 else ""
     end = line(epoch, (f"   {word}", "$dim"), (value, "bold"), " ")
     bar = max(4, min(80, width - len(start) - len(share_text) - end.cell_length))

@@ -132,7 +132,7 @@ def fact_rows(detail: RunDetail) -> list[tuple[str, str]]:
         ("model", ", ".join(part for part in (f.model_name(run.model), get("training.precision")) if part)),
         (
             "method",
-            "  ".join(part for part in (method_name(run, detail), rank, get("method.targets")) if part),
+            "  ".join(part for part in (method_name(run), rank, get("method.targets")) if part),
         ),
         ("batch", " ".join(part for part in (batch, length) if part)),
         ("schedule", "  ".join(part for part in (f"lr {rate}" if rate else "", schedule, epochs) if part)),
