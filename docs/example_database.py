@@ -74,7 +74,7 @@ def anonymize(database: Path, model: str) -> None:
                " WHERE type = 'started'")  # fmt: skip
     db.execute("UPDATE events SET data = json_remove(data, '$.pid', '$.process_start'), text = 'worker started'"
                " WHERE type = 'attempt'")  # fmt: skip
-    replaced = {model: demo.HUB_MODEL, str(database.parent): "."}
+    replaced = {model: demo.HUB_MODEL, str(database.parent): ".", sys.prefix: ".venv", str(TARGET.parent): "."}
     for (table,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
         for column in [row[1] for row in db.execute(f"PRAGMA table_info({table})")]:
             for old, new in replaced.items():

@@ -70,14 +70,18 @@ def _has_user(data: Loaded) -> bool:
 
 def _absolute(spec: RunSpec) -> RunSpec:
     """Local paths made absolute: the worker runs elsewhere."""
+
+    def absolute(path: str) -> str:
+        return os.path.abspath(Path(path).expanduser())
+
     model, data = spec.model.path, spec.data
     if Path(model).expanduser().exists():
-        model = str(Path(model).expanduser().absolute())
-    changes: dict[str, str] = {"path": str(Path(data.path).expanduser().absolute())}
+        model = absolute(model)
+    changes: dict[str, str] = {"path": absolute(data.path)}
     for name in ("validation", "template"):
         value = getattr(data, name)
         if isinstance(value, str) and value != "chatml":
-            changes[name] = str(Path(value).expanduser().absolute())
+            changes[name] = absolute(value)
     return spec.model_copy(update={
         "model": spec.model.model_copy(update={"path": model}), "data": data.model_copy(update=changes)})  # fmt: skip
 

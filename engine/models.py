@@ -12,7 +12,6 @@ from typing import Any
 from engine.errors import ModelError
 from engine.text import clean
 
-
 HUB_SECONDS = 10
 
 

@@ -75,6 +75,8 @@ def describe_dropped(dropped: dict[str, list[int]]) -> str:
 
 
 def _read(path: Path) -> list[tuple[int, dict[str, Any]]]:
+    if not path.exists():
+        raise DataError("The data was not found", f"There is no file {path}.", "Check the path.")
     suffixes = [s for s in path.suffixes if s != ".gz"]
     kind = suffixes[-1] if suffixes else ""
     if kind not in (".json", ".jsonl"):
@@ -84,8 +86,6 @@ def _read(path: Path) -> list[tuple[int, dict[str, Any]]]:
     try:
         raw = path.read_bytes()
         text = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode("utf-8-sig")
-    except FileNotFoundError:
-        raise DataError("The data was not found", f"There is no file {path}.", "Check the path.") from None
     except UnicodeDecodeError as error:
         raise DataError("The data is not UTF-8", f"{path}: {error}.", "Convert it: iconv -f latin1 -t utf-8") from None
     except (OSError, EOFError, zlib.error) as error:

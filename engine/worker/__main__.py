@@ -51,7 +51,7 @@ def main() -> int:
     except BaseException as error:  # KeyboardInterrupt and SystemExit too: the last event says how it ended
         reporter.say_last(explain(error, shutil.disk_usage(options.run_dir).free))
         with contextlib.suppress(OSError):  # output.log may lie on the disk that is full
-            traceback.print_exc()
+            traceback.print_exception(error, limit=0 if isinstance(error, TuneDeckError) else None)
         return 1
 
 

@@ -27,8 +27,15 @@ DESIGN = {
     "samples": "run_id",
     "artifacts": "run_id",
 }
-MIGRATE = "import sys; from pathlib import Path; from engine.store.connection import open_database as o; sys.stdin.readline(); "
-MIGRATE += "o(Path(sys.argv[1])).execute('SELECT count(*) FROM runs').fetchone()"
+MIGRATE = """
+import sys
+from pathlib import Path
+import sqlite_utils.migrations
+from engine.store.connection import open_database
+print("ready", flush=True)
+sys.stdin.readline()
+open_database(Path(sys.argv[1])).execute("SELECT count(*) FROM runs").fetchone()
+"""
 
 
 @pytest.fixture
@@ -84,17 +91,17 @@ class TestNew:
         again = open_database(path, create=False)
         assert again.execute("SELECT value FROM params").fetchone()["value"] == "v"
 
-    def test_two_processes_at_once(self, path: Path) -> None:
-        processes = [
-            subprocess.Popen([sys.executable, "-c", MIGRATE, str(path)], stdin=subprocess.PIPE, stderr=subprocess.PIPE)
-            for _ in range(2)
-        ]
-        for process in processes:  # both are up to their imports' end before either goes
+    def test_processes_that_migrate_at_once(self, path: Path) -> None:
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        processes = [subprocess.Popen([sys.executable, "-c", MIGRATE, str(path)], text=True, **pipes) for _ in range(3)]
+        for process in processes:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+        for process in processes:
             assert process.stdin is not None
-            process.stdin.write(b"go\n")
+            process.stdin.write("go\n")
             process.stdin.flush()
-        results = [(p.communicate(timeout=60)[1].decode(), p.returncode) for p in processes]
-        assert results == [("", 0), ("", 0)]
+        assert [(p.communicate(timeout=60)[1], p.returncode) for p in processes] == [("", 0)] * 3
         assert open_database(path, create=False).execute("PRAGMA user_version").fetchone()[0] == VERSION
 
 

@@ -224,7 +224,7 @@ class TestHub:
     @pytest.mark.xfail(strict=True, reason="models._from_hub: no weights are counted as 0 parameters, not as unknown")
     def test_what_only_the_hub_has(self, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         class Hub(http.server.BaseHTTPRequestHandler):
-            def do_GET(self) -> None:  # noqa: N802
+            def do_GET(self) -> None:
                 body = json.dumps(CONFIG).encode()
                 self.send_response(200 if self.path == "/acme/Big-9B/resolve/main/config.json" else 404)
                 self.send_header("Content-Length", str(len(body)))
