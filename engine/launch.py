@@ -14,7 +14,7 @@ from pathlib import Path
 
 from engine import paths
 from engine.data.formats import Loaded, load
-from engine.errors import DataError, RunError, SpaceError, TuneDeckError
+from engine.errors import DataError, RunError, SpaceError, SpecError, TuneDeckError
 from engine.files import write_private
 from engine.hardware import probe
 from engine.models import ModelFacts, inspect_model
@@ -50,7 +50,7 @@ def prepare(spec: RunSpec) -> Prepared:
         )
     if isinstance(spec.data.validation, str):
         load(spec.data.validation, spec.data.format, spec.data.columns)
-    gpu = bool(usable(spec, probe().gpus))
+    gpu = _check_devices(spec)
     spec, reasons = fill(_absolute(spec), model, len(data.rows), gpu)
     if len(data.rows) - validation_rows(spec.data.validation, len(data.rows)) < 1:
         raise DataError("No row is left to train on", "All rows are held out.", "Lower data.validation.")
@@ -62,6 +62,25 @@ def prepare(spec: RunSpec) -> Prepared:
         spec = spec.model_copy(update={"evaluation": spec.evaluation.model_copy(update={"prompts": prompts})})
         reasons.append(Reason("evaluation.prompts", prompts, "the first row's question, to see the answer change"))
     return Prepared(spec, reasons, model, data)
+
+
+def _check_devices(spec: RunSpec) -> bool:
+    """Whether GPUs will train. Raises SpecError if the cards that the spec names are not there, or too few."""
+    cards = probe().gpus
+    allowed = usable(spec, cards)
+    wanted = spec.compute.devices
+    if isinstance(wanted, list) and len(allowed) < len(wanted):
+        there = ", ".join(str(g.index) for g in cards) or "none"
+        raise SpecError(
+            "Those GPUs are not here", f"compute.devices is {wanted}; usable here: {there}.", "See: tunedeck gpus"
+        )
+    if allowed and spec.compute.processes > len(allowed):
+        raise SpecError(
+            "There are too few GPUs",
+            f"compute.processes is {spec.compute.processes}, the spec allows {len(allowed)} GPUs.",
+            "Lower compute.processes: one process a GPU.",
+        )
+    return bool(allowed)
 
 
 def _has_user(data: Loaded) -> bool:

@@ -35,7 +35,11 @@ def try_lease(gpus: Sequence[Gpu], count: int) -> tuple[list[Gpu], list[int]] | 
 
 def _try_lock(folder: Path, gpu: Gpu) -> int | None:
     name = "gpu-" + "".join(c if c.isalnum() or c == "-" else "_" for c in gpu.uuid)
-    fd = os.open(folder / name, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:  # without O_CREAT first: the kernel may refuse that for another user's file in a shared folder
+        fd = os.open(folder / name, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        fd = os.open(folder / name, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        os.fchmod(fd, 0o644)  # whatever our umask: other users take turns with us
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

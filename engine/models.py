@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import json
+import math
 import os
 import struct
 from dataclasses import dataclass
@@ -77,7 +78,7 @@ def _from_directory(path: Path, name: str | None = None, source: str = "director
             "The model's config.json cannot be read", f"{path}: {error}", "Copy the model again."
         ) from None
     weights = _weight_files(path)
-    return _from_config(config, path=path, name=name or path.name, source=source, weights=weights)
+    return _from_config(config, path=path, name=name or path.resolve().name, source=source, weights=weights)
 
 
 def _weight_files(path: Path) -> list[Path]:
@@ -104,8 +105,8 @@ def _weight_files(path: Path) -> list[Path]:
 
 
 def _from_config(config: dict[str, Any], path: Path, name: str, source: str, weights: list[Path]) -> ModelFacts:
-    text = config.get("text_config") or config
     try:
+        text = config.get("text_config") or config
         heads = int(text.get("num_attention_heads") or text["n_head"])
         hidden = int(text.get("hidden_size") or text["n_embd"])
         return ModelFacts(
@@ -125,7 +126,7 @@ def _from_config(config: dict[str, Any], path: Path, name: str, source: str, wei
             size=sum(file.stat().st_size for file in weights),
             has_template=_has_template(path),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         raise ModelError(
             "This is not a language model that TuneDeck can read",
             f"{path}/config.json lacks or garbles {error}.",
@@ -134,21 +135,22 @@ def _from_config(config: dict[str, Any], path: Path, name: str, source: str, wei
 
 
 def _count_parameters(weights: list[Path]) -> int | None:
-    """Elements in the safetensors headers, or None if a header is unreadable."""
+    """Elements in the safetensors headers, or None if a header is unreadable. Raises ModelError for a file cut short."""
     total = 0
     for file in weights:
         try:
             with file.open("rb") as stream:
                 (length,) = struct.unpack("<Q", stream.read(8))
                 header = json.loads(stream.read(min(length, 100 << 20)))
-        except (OSError, ValueError, struct.error):
+            tensors = [tensor for name, tensor in header.items() if name != "__metadata__"]
+            total += sum(math.prod(tensor["shape"]) for tensor in tensors)
+            end = 8 + length + max((tensor["data_offsets"][1] for tensor in tensors), default=0)
+        except (OSError, ValueError, struct.error, AttributeError, KeyError, TypeError, IndexError):
             return None
-        for name, tensor in header.items():
-            if name != "__metadata__":
-                count = 1
-                for n in tensor["shape"]:
-                    count *= n
-                total += count
+        if file.stat().st_size < end:
+            raise ModelError(
+                "Weights are cut short", f"{file} has {file.stat().st_size:,} of {end:,} bytes.", "Copy it again."
+            )
     return total
 
 
@@ -210,7 +212,8 @@ def _read_gguf(path: Path, size: int, _modified: int) -> ModelFacts:
 
 def hub_cache() -> Path:
     """Where huggingface_hub keeps what it downloads."""
-    home = Path(os.environ.get("HF_HOME") or Path("~/.cache/huggingface").expanduser())
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+    home = Path(os.environ.get("HF_HOME") or cache / "huggingface").expanduser()
     return Path(os.environ.get("HF_HUB_CACHE") or home / "hub")
 
 
@@ -235,7 +238,7 @@ def _from_hub(model_id: str, revision: str | None) -> ModelFacts:
     if snapshot and list(snapshot.glob("*.safetensors")):
         return _from_directory(snapshot, name=model_id, source="hub cache")
     facts = _from_config(_hub_config(model_id, revision), path=Path(model_id), name=model_id, source="hub", weights=[])
-    return dataclasses.replace(facts, path=model_id, has_template=True, local=False)
+    return dataclasses.replace(facts, path=model_id, parameters=None, has_template=True, local=False)
 
 
 def _hub_config(model_id: str, revision: str | None) -> dict[str, Any]:

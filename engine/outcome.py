@@ -83,7 +83,8 @@ def verdict(
             "oom", "the kernel killed the worker: the host ran out of memory", code, number, last_words(run_dir)
         )
     if number is not None:
-        how = f"the worker was killed by {signal.Signals(number).name}"
+        name = signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
+        how = f"the worker was killed by {name}"
     elif code is not None:
         how = f"the worker ended with exit code {code} and no last event"
     elif history.attempt == 0:
@@ -111,7 +112,9 @@ def usable(spec: RunSpec, gpus: Sequence[Gpu]) -> list[Gpu]:
         return []
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     names = visible.split(",") if visible is not None else None
-    allowed = [g for g in gpus if names is None or str(g.index) in names or g.uuid in names]
+    allowed = [
+        g for g in gpus if names is None or any(n and (n == str(g.index) or g.uuid.startswith(n)) for n in names)
+    ]
     return [g for g in allowed if g.memory_total and (devices == "auto" or g.index in devices)]
 
 

@@ -77,9 +77,9 @@ def progress_line(run: dict[str, Any]) -> str:
 
 def run_page(run: dict[str, Any], events: list[dict[str, Any]], samples: list[dict[str, Any]]) -> str:
     """Everything about one run on one page."""
-    lines = [f"{run['name']}   {run['id']}   {GLYPHS[run['status']]} {run['status']}"]
+    lines = [f"{clean(run['name'])}   {run['id']}   {GLYPHS[run['status']]} {run['status']}"]
     if run["exit_reason"]:
-        lines.append(f"  {run['exit_reason']}")
+        lines.append(f"  {clean(run['exit_reason'])}")
     lines += [f"  {progress_line(run)}", ""]
     summary = [[k, number(v["last"], 4), number(v["min"], 4), number(v["max"], 4), str(v["step"])]
                for k, v in sorted(run["latest"].items())]  # fmt: skip
@@ -89,11 +89,13 @@ def run_page(run: dict[str, Any], events: list[dict[str, Any]], samples: list[di
     shown = [[path, value, reasons.get(path, "")] for path, value in run["params"] if value not in (None, "", "[]")]
     lines += [table(["setting", "value", "why"], shown), ""]
     for sample in samples:
-        lines.append(f"step {sample['step']:>5}  > {sample['prompt']}\n            {sample['text']}")
+        lines.append(f"step {sample['step']:>5}  > {clean(sample['prompt'])}\n            {clean(sample['text'])}")
     lines += [
-        f"{time.strftime('%H:%M:%S', time.localtime(e['time']))}  {e['text']}" for e in events if e["type"] != "sample"
+        f"{time.strftime('%H:%M:%S', time.localtime(e['time']))}  {clean(e['text'])}"
+        for e in events
+        if e["type"] != "sample"
     ]
-    return clean("\n".join(lines))
+    return "\n".join(lines)
 
 
 def gpu_table(hardware: Any, samples: dict[int, Any]) -> str:

@@ -16,7 +16,7 @@ Every = Annotated[float, Field(ge=0, description="steps; below 1 a fraction of a
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
 
 
 class ModelSpec(Section):
@@ -138,33 +138,41 @@ class RunSpec(Section):
 
 
 def parse(raw: Any) -> RunSpec:
-    """Validate a nested mapping. Raises SpecError with every problem at once."""
+    """Validate a nested mapping; a section left empty has its defaults. Raises SpecError with every problem at once."""
+    if isinstance(raw, dict):
+        raw = {
+            name: section for name, section in raw.items() if section is not None or name not in RunSpec.model_fields
+        }
     try:
         return RunSpec.model_validate(raw)
     except ValidationError as error:
-        problems = [_sentence(p) for p in error.errors(include_url=False)]
+        problems = list(dict.fromkeys(_sentence(p) for p in error.errors(include_url=False)))
         title = "The run specification has a problem" if len(problems) == 1 else "The run specification has problems"
         raise SpecError(title, "; ".join(problems), _hint(error)) from None
 
 
 def _sentence(problem: Any) -> str:
-    path = ".".join(str(part) for part in problem["loc"]) or "spec"
+    # a field of several types has a problem for each, under a name for the type: one sentence is enough
+    loc = [part for part in problem["loc"] if part not in ("float", "str", "list[str]", "list[int]")]
+    path = ".".join(str(part) for part in loc if not str(part).startswith("literal")) or "spec"
     if problem["type"] == "extra_forbidden":
         return f"{path} is not a known key"
     if problem["type"] == "missing":
         return f"{path} is required"
-    return (
-        f"{path}: {problem['msg'].removeprefix('Value error, ')} (given: {clean(repr(problem['input']), False)[:60]})"
-    )
+    given = clean(repr(problem["input"]), False)[:60]
+    if len(loc) < len(problem["loc"]):
+        return f"{path} is of the wrong kind (given: {given})"
+    return f"{path}: {problem['msg'].removeprefix('Value error, ')} (given: {given})"
 
 
 def _hint(error: ValidationError) -> str:
     unknown = [p["loc"] for p in error.errors() if p["type"] == "extra_forbidden"]
     if not unknown:
         return "Correct the value in the file, or pass another with --set."
-    section = RunSpec.model_fields.get(str(unknown[0][0])) if len(unknown[0]) > 1 else None
-    known = getattr(section.annotation, "model_fields", RunSpec.model_fields) if section else RunSpec.model_fields
-    return f"Known keys there: {', '.join(known)}."
+    section: Any = RunSpec
+    for part in unknown[0][:-1]:
+        section = section.model_fields[part].annotation
+    return f"Known keys there: {', '.join(section.model_fields)}."
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -173,7 +181,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise SpecError("The specification cannot be read", f"{path}: {error.strerror}", "Check the path.") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:  # PyYAML lets ValueError out for 2026-13-45
         raise SpecError(
             "The specification is not YAML", f"{path}: {clean(str(error), False)}", "Mend the line named."
         ) from None
@@ -191,7 +199,7 @@ def apply_sets(raw: dict[str, Any], sets: list[str]) -> dict[str, Any]:
             raise SpecError("--set needs path=value", f"'{item}' is not of that form", "As in --set training.epochs=2")
         try:
             value = yaml.safe_load(text)
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, ValueError) as error:
             raise SpecError(
                 "--set has an unreadable value", clean(f"{item}: {error}", False), "Quote it as YAML."
             ) from None
@@ -219,7 +227,7 @@ def _assign(node: dict[str, Any], keys: list[str], value: Any, path: str) -> dic
 
 
 def to_yaml(spec: RunSpec) -> str:
-    return yaml.safe_dump(spec.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    return yaml.safe_dump(spec.model_dump(mode="json"), sort_keys=False)
 
 
 def flatten(raw: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -16,5 +16,5 @@ def clean(text: str, keep_lines: bool = True) -> str:
 
 def tail(text: str, lines: int) -> list[str]:
     """The last non-empty lines, cleaned; a progress bar's carriage returns leave its last state only."""
-    kept = [line.rsplit("\r", 1)[-1] for line in text.replace("\r\n", "\n").split("\n")]
-    return [clean(line).rstrip() for line in kept if line.strip()][-lines:]
+    shown = (clean(line.rstrip("\r").rsplit("\r", 1)[-1]).rstrip() for line in text.split("\n"))
+    return [line for line in shown if line.strip()][-lines:]

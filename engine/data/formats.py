@@ -77,7 +77,7 @@ def describe_dropped(dropped: dict[str, list[int]]) -> str:
 def _read(path: Path) -> list[tuple[int, dict[str, Any]]]:
     if not path.exists():
         raise DataError("The data was not found", f"There is no file {path}.", "Check the path.")
-    suffixes = [s for s in path.suffixes if s != ".gz"]
+    suffixes = [s.lower() for s in path.suffixes if s.lower() != ".gz"]
     kind = suffixes[-1] if suffixes else ""
     if kind not in (".json", ".jsonl"):
         raise DataError(
@@ -85,7 +85,7 @@ def _read(path: Path) -> list[tuple[int, dict[str, Any]]]:
         )
     try:
         raw = path.read_bytes()
-        text = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode("utf-8-sig")
+        text = (gzip.decompress(raw) if path.suffix.lower() == ".gz" else raw).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError("The data is not UTF-8", f"{path}: {error}.", "Convert it: iconv -f latin1 -t utf-8") from None
     except (OSError, EOFError, zlib.error) as error:
@@ -100,15 +100,17 @@ def _parse_json(path: Path, text: str) -> list[tuple[int, dict[str, Any]]]:
         return []
     try:
         raw = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         if "Extra data" in str(error):  # JSON lines under the name of JSON: common, and harmless
             return _parse_lines(path, text)
         raise DataError(
             "The data is not valid JSON", f"{path}: {error}.", "Mend the place named, or use JSONL."
         ) from None
-    if isinstance(raw, dict):
+    if isinstance(raw, dict) and not any(set(columns) <= raw.keys() for columns in FORMATS.values()):
         lists = [v for v in raw.values() if isinstance(v, list)]
         raw = lists[0] if len(lists) == 1 else [raw]
+    if isinstance(raw, dict):
+        raw = [raw]
     if not isinstance(raw, list):
         raise DataError(
             "The data is no list of rows",
@@ -126,7 +128,7 @@ def _parse_lines(path: Path, text: str) -> list[tuple[int, dict[str, Any]]]:
             continue
         try:
             rows.append((number, _object(path, number, json.loads(line))))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             bad.append((number, str(error)))
     if bad:
         lines = ", ".join(str(n) for n, _ in bad[:5]) + (" …" if len(bad) > 5 else "")

@@ -51,9 +51,15 @@ def open_database(path: Path, create: bool = True) -> sqlite3.Connection:
 
 
 def _open_read_only(path: Path) -> sqlite3.Connection:
-    # immutable: without it SQLite wants to create a -shm file beside a database in WAL mode
-    uri = f"file:{urllib.parse.quote(str(path))}?mode=ro&immutable=1"
-    connection = sqlite3.connect(uri, uri=True, isolation_level=None)
+    # Immutable: else SQLite wants to create a -shm file beside a database in WAL mode. Not while somebody writes it:
+    # what is in the -wal file would be passed over.
+    wal = path.with_name(path.name + "-wal")
+    immutable = "" if wal.exists() and wal.stat().st_size else "&immutable=1"
+    uri = f"file:{urllib.parse.quote(str(path))}?mode=ro{immutable}"
+    try:
+        connection = sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None)
+    except sqlite3.Error as error:
+        raise StoreError("The database cannot be read", f"{path}: {error}.", "Check its permissions.") from None
     with _explained(path, connection):
         if _version(path, connection) < VERSION:
             raise StoreError("The database is from an older version", f"{path} cannot be written, so not brought up to date.",
@@ -69,7 +75,7 @@ def _explained(path: Path, connection: sqlite3.Connection) -> Iterator[None]:
         yield
     except sqlite3.DatabaseError as error:
         connection.close()
-        if "disk" in str(error) or "readonly" in str(error):
+        if "full" in str(error) or "disk I/O" in str(error) or "readonly" in str(error):
             raise SpaceError(
                 "The database cannot be written", f"{path}: {error}.", "Free some space, or use --db."
             ) from None
@@ -89,7 +95,7 @@ def _version(path: Path, connection: sqlite3.Connection) -> int:
             f"{path} has schema {version}, this TuneDeck knows up to {VERSION}.",
             "Upgrade TuneDeck, or name another database with --db.",
         )
-    if version == 0 and tables and ("_sqlite_migrations",) not in tables:
+    if tables and ("_sqlite_migrations",) not in tables:
         raise StoreError(
             "This is another program's database", f"{path} holds tables that are not TuneDeck's.", "Use --db."
         )

@@ -42,7 +42,7 @@ def add(db: sqlite3.Connection, run_id: str, key: str, points: list[Point]) -> N
 
 
 def _summarize(db: sqlite3.Connection, run_id: str, key: str, points: list[tuple[int, float]]) -> None:
-    step, last = max(points, key=lambda p: p[0])
+    step, last = max(reversed(points), key=lambda p: p[0])  # a step that came twice counts as it came last
     finite = [value for _, value in points if math.isfinite(value)]
     low, high = (min(finite), max(finite)) if finite else (None, None)
     higher = any(word in key for word in HIGHER_IS_BETTER)
@@ -82,10 +82,13 @@ def sparks(
         row = db.execute("SELECT id FROM series WHERE run_id = ? AND key = ?", (run_id, key)).fetchone()
         if row is None:
             continue
-        count, last = db.execute("SELECT count(*), max(step) FROM points WHERE series = ?", (row[0],)).fetchone()
+        of_run = (run_id, key)
+        count, last = db.execute(
+            "SELECT count(*), max(step) FROM metrics WHERE run_id = ? AND key = ?", of_run
+        ).fetchone()
         stride = max(1, math.ceil(count / width))
         values = db.execute(
-            "SELECT value, step FROM (SELECT value, step, row_number() OVER (ORDER BY step) AS n FROM points"
-            " WHERE series = ?) WHERE (n - 1) % ? = 0 OR step = ?", (row[0], stride, last))  # fmt: skip
+            "SELECT value, step FROM (SELECT value, step, row_number() OVER (ORDER BY step) AS n FROM metrics"
+            " WHERE run_id = ? AND key = ?) WHERE (n - 1) % ? = 0 OR step = ?", (*of_run, stride, last))  # fmt: skip
         found[run_id] = tuple(float(v[0]) for v in values)
     return found

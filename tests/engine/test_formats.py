@@ -207,22 +207,13 @@ def test_a_gzip_file_cut_short_or_damaged(tmp_path: Path) -> None:
         refused(file(tmp_path, "a.jsonl.gz", content))
 
 
-@pytest.mark.xfail(
-    strict=True, raises=DataError, reason="formats._parse_json: a single conversation is taken for a wrapper"
-)
 def test_a_single_conversation_as_json(tmp_path: Path) -> None:
     assert answers(load(file(tmp_path, "a.json", json.dumps(CHAT[0])))) == ["1!"]
 
 
-@pytest.mark.xfail(
-    strict=True, raises=DataError, reason="formats._read: the name's ending is compared as it is written"
-)
 def test_a_name_in_capitals(tmp_path: Path) -> None:
     assert len(load(file(tmp_path, "ROWS.JSONL", lines(ALPACA))).rows) == 3
 
 
-@pytest.mark.xfail(
-    strict=True, raises=RecursionError, reason="formats: json gives up on deep nesting with RecursionError"
-)
 def test_json_nested_too_deep(tmp_path: Path) -> None:
     refused(file(tmp_path, "a.jsonl", "[" * 100_000))

@@ -112,9 +112,6 @@ def test_the_files_lie_where_everybody_finds_them(locks: Path, held: list[int]) 
     assert locks.stat().st_mode & 0o7777 == 0o1777
 
 
-@pytest.mark.xfail(
-    strict=True, reason="leases._try_lock: the supervisor's umask 077 makes 0600 of 0644, so others get EACCES"
-)
 def test_the_locks_are_for_all_users_whatever_the_umask(locks: Path, held: list[int]) -> None:
     before = os.umask(0o077)
     try:

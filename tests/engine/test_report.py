@@ -126,9 +126,6 @@ def test_the_page_has_no_control_sequences() -> None:
     assert not set(text) & set("\x1b\x07\x00\x9b")
 
 
-@pytest.mark.xfail(
-    strict=True, reason="report.run_page: the page is cleaned whole, so an escape left open hides what follows"
-)
 def test_an_escape_left_open_in_a_sample_hides_nothing_else() -> None:
     assert page(text="\x1b]0;open").endswith("so it ended")
 

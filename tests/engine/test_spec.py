@@ -56,7 +56,6 @@ class TestProblems:
         assert "trainig is not a known key" in error.message
         assert "training" in error.hint
 
-    @pytest.mark.xfail(strict=True, reason="spec._hint: looks at the outer section only")
     def test_an_unknown_key_further_in(self) -> None:
         error = refused(LEAST | {"method": {"quantization": {"bit": 4}}})
         assert "method.quantization.bit" in error.message
@@ -85,9 +84,6 @@ class TestProblems:
             in refused({"model": {"path": "m"}, "data": {"path": "d", "validation": validation}}).message
         )
 
-    @pytest.mark.xfail(
-        strict=True, reason="spec.Section: infinite and NaN numbers pass, and overflow later (int, ceil)"
-    )
     @pytest.mark.parametrize(
         "item", ["training.epochs=.inf", "data.validation=.nan", "data.validation=.inf", "evaluation.every=.inf"]
     )
@@ -130,9 +126,6 @@ class TestSet:
         with pytest.raises(SpecError):
             apply_sets(LEAST | {"objective": "sft"}, [item])
 
-    @pytest.mark.xfail(
-        strict=True, raises=ValueError, reason="spec.apply_sets: PyYAML raises ValueError for an impossible date"
-    )
     def test_an_impossible_date(self) -> None:
         with pytest.raises(SpecError):
             apply_sets(LEAST, ["run.name=2026-13-45"])
@@ -157,9 +150,6 @@ class TestYaml:
         })  # fmt: skip
         assert parse(yaml.safe_load(to_yaml(spec))) == spec
 
-    @pytest.mark.xfail(
-        strict=True, reason="spec.to_yaml: allow_unicode writes U+0085 as it is, YAML reads it as a newline"
-    )
     def test_a_next_line_character_in_a_prompt(self) -> None:
         spec = parse(LEAST | {"evaluation": {"prompts": ["wait\x85what"]}})
         assert parse(yaml.safe_load(to_yaml(spec))) == spec
@@ -196,9 +186,6 @@ class TestYaml:
             with pytest.raises(SpecError):
                 read_yaml(path)
 
-    @pytest.mark.xfail(
-        strict=True, raises=ValueError, reason="spec.read_yaml: PyYAML raises ValueError for an impossible date"
-    )
     def test_an_impossible_date(self, tmp_path: Path) -> None:
         (tmp_path / "run.yaml").write_text("run: {name: 2026-13-45}")
         with pytest.raises(SpecError):

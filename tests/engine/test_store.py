@@ -194,9 +194,6 @@ class TestMetrics:
         metrics.add(db, "r", "loss", points)
         assert list(db.iterdump()) == before
 
-    @pytest.mark.xfail(
-        strict=True, reason="metrics._summarize: of equal steps the first is the last value, points keep the second"
-    )
     def test_a_step_reported_twice_counts_as_reported_last(self, db: sqlite3.Connection) -> None:
         metrics.add(db, "r", "loss", [(5, 1, 1.0, 3.0), (5, 1, 2.0, 2.0)])
         assert metrics.curves(db, "r", ["loss"])["loss"] == [(5, 2.0, 2.0)]
@@ -228,7 +225,6 @@ class TestMetrics:
         assert len(found["r"]) <= 13
         assert list(found["r"]) == sorted(found["r"])
 
-    @pytest.mark.xfail(strict=True, reason="metrics.sparks: reads points, with those that a later attempt superseded")
     def test_sparks_show_the_latest_attempt(self, db: sqlite3.Connection) -> None:
         metrics.add(db, "r", "loss", [(1, 1, 0.0, 5.0), (2, 1, 0.0, 4.0), (2, 2, 0.0, 3.0)])
         assert metrics.sparks(db, ["r"]) == {"r": (5.0, 3.0)}

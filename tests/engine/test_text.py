@@ -54,11 +54,9 @@ def test_tail_shows_the_last_state_of_a_progress_bar() -> None:
     assert tail("0%\r50%\r100%\ndone", 5) == ["100%", "done"]
 
 
-@pytest.mark.xfail(strict=True, reason="text.tail: a bar that ends in a carriage return leaves nothing")
 def test_tail_shows_a_progress_bar_that_was_cut_off() -> None:
     assert tail("Loading\n10%\r20%\r", 5) == ["Loading", "20%"]
 
 
-@pytest.mark.xfail(strict=True, reason="text.tail: a line of escapes alone counts as a line, and is empty once cleaned")
 def test_tail_skips_lines_of_nothing_but_colour() -> None:
     assert tail("ValueError: no\n\x1b[0m\n\x1b[0m\n", 2) == ["ValueError: no"]
