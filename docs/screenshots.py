@@ -1,53 +1,73 @@
-"""`python -m docs.screenshots`: the README's pictures, made by the app itself on experiments.db.example."""
+"""`python -m docs.screenshots`: the README's pictures, made by the app itself.
+
+The runs are those of experiments.db.example; the live screen shows the demo's run while it really trains (a minute or two).
+"""
 
 import asyncio
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
-from engine.demo import write_data
+from engine import demo, launch
+from engine.store import runs
+from engine.store.connection import open_database
 from tuiapp.app import TuneDeckApp
 from tuiapp.services import Services
-from tuiapp.snapshot import Snapshot
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "docs" / "screenshots"
-RUN = "captain-lora-r16"
+SECONDS = 300
 
 
 async def picture(
-    database: Path, name: str, size: tuple[int, int], keys: tuple[str, ...], typed: tuple[str, ...] = ()
+    database: Path, name: str, size: tuple[int, int], keys: tuple[str, ...], shown: Callable[[str], bool]
 ) -> None:
-    """Open the app, press keys, wait until the screen shows the newest snapshot, save it as SVG."""
+    """Open the app, press keys, wait until the screen shows what is wanted, save it as SVG."""
     app = TuneDeckApp(Services(database))
     async with app.run_test(size=size) as pilot:
-        await _settled(app)
+        while app.last is None or not app.last.runs:
+            await pilot.pause(0.05)
         await pilot.press(*keys)
-        for text in typed:
-            await pilot.press(*text, "enter")
-        for _ in range(30):  # the form checks what was typed, the live screen gets its first details
+        for _ in range(SECONDS * 10):
             await pilot.pause(0.1)
+            if shown(_text(app)):
+                break
+        else:
+            raise SystemExit(f"{name}: the screen never showed what it should:\n{_text(app)}")
         FOLDER.mkdir(parents=True, exist_ok=True)
         (FOLDER / f"{name}.svg").write_text(app.export_screenshot(title="tunedeck"), encoding="utf-8")
-        print(f"docs/screenshots/{name}.svg")
+        print(f"docs/screenshots/{name}.svg", flush=True)
 
 
-async def _settled(app: TuneDeckApp) -> None:
-    while not (isinstance(app.last, Snapshot) and app.last.runs):
-        await asyncio.sleep(0.05)
+def _text(app: TuneDeckApp) -> str:
+    return "\n".join("".join(segment.text for segment in strip) for strip in app.screen._compositor.render_strips())
 
 
-def main() -> None:
+async def main() -> None:
     with tempfile.TemporaryDirectory(prefix="tunedeck-") as directory:
         database = Path(directory) / "experiments.db"
         shutil.copy(ROOT / "experiments.db.example", database)
-        data = write_data(database)
-        model = Services(database).models()[-1]
-        for size in ((80, 24), (160, 48)):
-            asyncio.run(picture(database, f"home-{size[0]}x{size[1]}", size, ()))
-            asyncio.run(picture(database, f"live-{size[0]}x{size[1]}", size, ("enter",)))
-        asyncio.run(picture(database, "new-80x24", (80, 24), ("n",), (model, str(data))))
+        data, model = demo.write_data(database), demo.demo_model()
+        for width, height in ((80, 24), (160, 48)):
+            await picture(
+                database, f"home-{width}x{height}", (width, height), (), lambda text: "captain-lora-r16   " in text
+            )
+        typed = ("n", *model, "enter", *str(data), "enter")
+        await picture(database, "new-80x24", (80, 24), typed, lambda text: "Ready" in text)
+        run_id = launch.create(database, launch.prepare(demo.specs(data, model)[0]))
+        for width, height in ((80, 24), (160, 48)):
+            await picture(
+                database,
+                f"live-{width}x{height}",
+                (width, height),
+                ("enter",),
+                lambda text: "step 1" in text and "train 0." in text,
+            )
+        launch.stop(database, runs.find(open_database(database), run_id), now=True)
+        while runs.find(open_database(database), run_id)["status"] in runs.ACTIVE:
+            await asyncio.sleep(0.2)
 
 
 if __name__ == "__main__":
-    main()
+    asyncio.run(main())

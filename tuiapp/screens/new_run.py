@@ -170,7 +170,7 @@ class NewRunScreen(DeckScreen):
         if not plan:
             return [line((" What will be chosen appears here, each value with its reason.", "$dim"))]
         first = max(len(field) for field, _, _ in plan) + 2
-        second = min(30, max(len(f.plain(value)) for _, value, _ in plan) + 2)
+        second = min(max(10, width // 6), max(len(f.plain(value)) for _, value, _ in plan) + 2)
         rows = [line((" What will be chosen", "bold"))]
         for field, value, why in plan:
             text = f" {f.left(f.clean(field), first)}", f.left(f.plain(value), second)

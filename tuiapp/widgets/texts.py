@@ -65,7 +65,8 @@ def log_pane(state: LiveState, look: Look) -> list[Content]:
     following = "output.log" if end == len(log) else f"output.log, {len(log) - end} lines up"
     rows = [title("Log", look, (following, "$dim"))]
     if not log:
-        return [*rows, line((" nothing was written yet", "$dim"))]
+        empty = "nothing was written yet" if state.detail.run.ended_at is None else "its files are not here"
+        return [*rows, line((f" {empty}", "$dim"))]
     return rows + [line(f" {f.clean(text)}") for text in log[max(0, end - room) : end]]
 
 
