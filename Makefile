@@ -2,7 +2,7 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 
-.PHONY: install demo test fast lint bench screenshots example constraints
+.PHONY: install demo test fast lint bench screenshots example
 
 install: .venv/installed
 

@@ -4,6 +4,7 @@ The real callback and the real event file, with the values that TRL logs; the tr
 microseconds a step.
 """
 
+import contextlib
 import statistics
 import tempfile
 import time
@@ -42,7 +43,9 @@ def main() -> None:
     rows = []
     for name in ("first", "second", "third"):
         with tempfile.TemporaryDirectory() as directory:
-            took = one_run(Path(directory))
+            # as in a worker: standard output is output.log, written through line by line
+            with (Path(directory) / "output.log").open("w", buffering=1) as log, contextlib.redirect_stdout(log):
+                took = one_run(Path(directory))
             size = (Path(directory) / "events.jsonl").stat().st_size / STEPS
         cut = statistics.quantiles(took, n=100)
         rows.append([name, f"{cut[49]:.0f}", f"{cut[98]:.0f}", f"{sum(took) / STEPS:.0f}", f"{size:.0f}"])

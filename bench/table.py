@@ -29,5 +29,5 @@ def publish(
     where = f"{time.strftime('%Y-%m-%d')}, {machine.cpu}, {machine.cores} cores, {machine.ram_total:.0f} GiB, {cards}"
     text = "\n".join([title, where, "", table(head, rows, right=range(1, len(head))), *(f"\n{note}" for note in notes)])
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"{name}.txt").write_text(text + "\n", encoding="utf-8")
+    (RESULTS / f"{time.strftime('%Y-%m-%d')}-{name}.txt").write_text(text + "\n", encoding="utf-8")
     print(text)

@@ -1,4 +1,4 @@
-"""Every verb. Exit codes: 0 done, 1 the run or job failed, 2 bad input, 3 does not fit."""
+"""Every verb. Exit codes: 0 done, 1 the run or job failed, 2 bad input."""
 
 import argparse
 import json
@@ -12,6 +12,7 @@ from typing import Any
 
 from engine import launch, paths, report
 from engine.errors import RunError, StoreError, TuneDeckError
+from engine.options import app, everywhere
 from engine.reconcile import reconcile
 from engine.spec import apply_sets, parse, read_yaml
 from engine.store import metrics, records, runs
@@ -56,14 +57,10 @@ def print_error(error: TuneDeckError) -> None:
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of all verbs. Global flags may stand before or behind the verb."""
-    common = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
-    common.add_argument("--db", metavar="PATH", help="the database; its runs/ lies beside it")
-    common.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    common = everywhere()
     parser = argparse.ArgumentParser(
-        prog="tunedeck", description="Fine-tune language models from a terminal.", parents=[common]
+        prog="tunedeck", description="Fine-tune language models from a terminal.", parents=[common, app()]
     )
-    parser.add_argument("--theme", choices=["dark", "light", "high"], default="dark", help="colours of the app")
-    parser.add_argument("--ascii", action="store_true", help="the app without braille and box characters")
     parser.set_defaults(verb=None)
     verbs = parser.add_subparsers(metavar="VERB")
 
@@ -124,9 +121,9 @@ def emit(value: Any) -> None:
 def gpus(options: Options) -> int:
     from engine.hardware import Sampler, probe
 
-    hardware, samples = probe(), {s.gpu: s for s in Sampler().sample()}
+    hardware, samples = probe(), {s.uuid: s for s in Sampler().sample()}
     if options.json:
-        cards = [vars(g) | {k: v for k, v in vars(samples[g.index]).items() if k != "gpu"} if g.index in samples
+        cards = [vars(g) | {k: v for k, v in vars(samples[g.uuid]).items() if k != "gpu"} if g.uuid in samples
                  else vars(g) for g in hardware.gpus]  # fmt: skip
         emit({**vars(hardware), "gpus": cards})
     else:
@@ -203,11 +200,12 @@ def follow(path: Path, run_id: str, options: Options) -> int:
 
 
 def _ended(db: sqlite3.Connection, run: runs.Row, options: Options) -> int:
-    failed = records.last_event(db, run["id"], ("failed",)) if run["status"] in ("failed", "oom") else None
+    last = records.last_event(db, run["id"], ("failed", "attempt"))
+    failed = last if last and last["type"] == "failed" else None
     if options.json:
         emit(run | {"checkpoints": records.checkpoints(db, run["id"]), "samples": records.samples(db, run["id"])})
     else:
-        print(f"{report.GLYPHS[run['status']]} {run['status']}: {run['exit_reason']}")
+        print(f"{report.GLYPHS[run['status']]} {run['status']}: {clean(run['exit_reason'] or '')}")
     if run["status"] in ("finished", "stopped"):
         return 0
     hint = failed["data"]["hint"] if failed else f"See the log: tunedeck logs {run['id']}"

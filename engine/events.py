@@ -29,7 +29,7 @@ class Started:
 
 @dataclass(frozen=True)
 class Phase:
-    """What the worker is doing now: import, convert, load, tokenize, train, evaluate, sample, save."""
+    """What the worker is doing now: import, convert, tokenize, load, train, evaluate, save."""
 
     type: ClassVar[str] = "phase"
     name: str
@@ -131,11 +131,12 @@ class Attempt:
     process_start: float
     resume_from: str = ""
     overrides: dict[str, Any] = field(default_factory=dict)
+    gpus: list[int] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class Waiting:
-    """The run waits for a GPU that another run holds."""
+    """The run is queued: it is about to start or to go on, or waits for a GPU that another run holds."""
 
     type: ClassVar[str] = "waiting"
     text: str

@@ -4,6 +4,7 @@ A missing driver is one sentence in `Hardware.problem`; a query that a card does
 lists its MIG devices. Nothing here raises for what the hardware lacks.
 """
 
+import contextlib
 import functools
 import os
 import platform
@@ -41,6 +42,7 @@ class GpuSample:
     utilization: float | None
     power: float | None
     temperature: float | None
+    uuid: str = ""
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ def probe(nvml: Any = pynvml) -> Hardware:
     else:
         driver = _query(nvml, "nvmlSystemGetDriverVersion")
         for index in range(_query(nvml, "nvmlDeviceGetCount") or 0):
-            gpus += _cards(nvml, index)
+            gpus += [_describe(nvml, index, handle, mig) for handle, mig in _handles(nvml, index)]
         _query(nvml, "nvmlShutdown")
         problem = None if gpus else "The driver answers but shows no GPU."
     return Hardware(
@@ -99,25 +101,25 @@ def _why_not(nvml: Any, error: Exception) -> str:
     return f"NVML does not answer: {_text(error)}."
 
 
-def _cards(nvml: Any, index: int) -> list[Gpu]:
-    """The card at an index, or its MIG devices if it is split."""
+def _handles(nvml: Any, index: int) -> list[tuple[Any, bool]]:
+    """(handle, is a MIG device) of the card at an index, or of its MIG devices if it is split; (None, False) if lost."""
     handle = _query(nvml, "nvmlDeviceGetHandleByIndex", index)
-    if handle is None:
-        return [Gpu(index, f"index-{index}", "lost: the driver does not reach it", None)]
-    mode = _query(nvml, "nvmlDeviceGetMigMode", handle)
-    if mode and mode[0] == 1:
-        count = _query(nvml, "nvmlDeviceGetMaxMigDeviceCount", handle) or 0
-        slices = (_query(nvml, "nvmlDeviceGetMigDeviceHandleByIndex", handle, i) for i in range(count))
-        return [_describe(nvml, index, s, mig=True) for s in slices if s is not None]
-    return [_describe(nvml, index, handle, mig=False)]
+    mode = _query(nvml, "nvmlDeviceGetMigMode", handle) if handle is not None else None
+    if not mode or mode[0] != 1:
+        return [(handle, False)]
+    count = _query(nvml, "nvmlDeviceGetMaxMigDeviceCount", handle) or 0
+    slices = (_query(nvml, "nvmlDeviceGetMigDeviceHandleByIndex", handle, i) for i in range(count))
+    return [(one, True) for one in slices if one is not None]
 
 
 def _describe(nvml: Any, index: int, handle: Any, mig: bool) -> Gpu:
+    if handle is None:
+        return Gpu(index, f"index-{index}", "lost: the driver does not reach it", None)
     memory = _query(nvml, "nvmlDeviceGetMemoryInfo", handle)
     capability = _query(nvml, "nvmlDeviceGetCudaComputeCapability", handle)
     return Gpu(
         index=index,
-        uuid=_text(_query(nvml, "nvmlDeviceGetUUID", handle) or f"index-{index}"),
+        uuid=_uuid(nvml, index, handle),
         name=_text(_query(nvml, "nvmlDeviceGetName", handle) or "GPU").removeprefix("NVIDIA ").removeprefix("GeForce "),
         memory_total=memory.total / GIB if memory else None,
         compute_capability=tuple(capability) if capability else None,
@@ -125,27 +127,31 @@ def _describe(nvml: Any, index: int, handle: Any, mig: bool) -> Gpu:
     )
 
 
+def _uuid(nvml: Any, index: int, handle: Any) -> str:
+    return _text((_query(nvml, "nvmlDeviceGetUUID", handle) if handle is not None else None) or f"index-{index}")
+
+
 class Sampler:
     """Reads the cards' numbers again and again, with NVML kept open."""
 
     def __init__(self, nvml: Any = pynvml) -> None:
         self._nvml = nvml
-        self._handles: dict[int, Any] = {}
+        self._handles: list[tuple[int, str, Any]] = []
         try:
             nvml.nvmlInit()
         except nvml.NVMLError:
             return
         for index in range(_query(nvml, "nvmlDeviceGetCount") or 0):
-            self._handles[index] = _query(nvml, "nvmlDeviceGetHandleByIndex", index)
+            self._handles += [(index, _uuid(nvml, index, h), h) for h, _ in _handles(nvml, index)]
 
     def sample(self) -> list[GpuSample]:
-        """One sample a card; a card that was lost gives a sample of Nones."""
-        return [self._one(index, handle) for index, handle in self._handles.items()]
+        """One sample a card or MIG device; a card that was lost gives a sample of Nones."""
+        return [self._one(index, uuid, handle) for index, uuid, handle in self._handles]
 
-    def _one(self, index: int, handle: Any) -> GpuSample:
+    def _one(self, index: int, uuid: str, handle: Any) -> GpuSample:
         nvml = self._nvml
         if handle is None:
-            return GpuSample(index, None, None, None, None)
+            return GpuSample(index, None, None, None, None, uuid)
         memory = _query(nvml, "nvmlDeviceGetMemoryInfo", handle)
         rates = _query(nvml, "nvmlDeviceGetUtilizationRates", handle)
         power = _query(nvml, "nvmlDeviceGetPowerUsage", handle)
@@ -156,6 +162,7 @@ class Sampler:
             utilization=float(rates.gpu) if rates else None,
             power=power / 1000 if power is not None else None,
             temperature=float(heat) if heat is not None else None,
+            uuid=uuid,
         )
 
 
@@ -169,18 +176,31 @@ def _cpu_name() -> str:
     return clean(name or platform.processor() or platform.machine(), keep_lines=False)
 
 
-def _cgroup_bytes(name: str) -> int | None:
-    """A memory figure of this process's cgroup (version 2), or None where there is no limit."""
+def _cgroups() -> list[Path]:
+    """The directories of this process's cgroup (version 2) and of those around it, the innermost first."""
+    root = Path("/sys/fs/cgroup")
     try:
-        return int(Path("/sys/fs/cgroup", name).read_text())
-    except (OSError, ValueError):
-        return None
+        lines = Path("/proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return []
+    path = next((line.removeprefix("0::/") for line in lines if line.startswith("0::/")), "")
+    own = root / path
+    return [own, *(p for p in own.parents if p == root or root in p.parents)]
+
+
+def _memory_limit() -> int | None:
+    """The smallest limit of the cgroups that this process is in, bytes; None where there is none."""
+    limits = []
+    for group in _cgroups():
+        with contextlib.suppress(OSError, ValueError):  # no such file, or "max"
+            limits.append(int((group / "memory.max").read_text()))
+    return min(limits, default=None)
 
 
 def ram_total() -> float:
     """GiB of RAM that this process may use."""
     total = psutil.virtual_memory().total
-    return min(total, _cgroup_bytes("memory.max") or total) / GIB
+    return min(total, _memory_limit() or total) / GIB
 
 
 def ram_used() -> float:
@@ -191,8 +211,8 @@ def ram_used() -> float:
 
 def oom_kills() -> int | None:
     """How often the kernel killed a process of this cgroup for memory, or None where that is not counted."""
-    try:
-        lines = Path("/sys/fs/cgroup/memory.events").read_text().splitlines()
-    except OSError:
-        return None
-    return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), None)
+    for group in _cgroups():
+        with contextlib.suppress(OSError):
+            lines = (group / "memory.events").read_text().splitlines()
+            return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), None)
+    return None

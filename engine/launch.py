@@ -12,13 +12,16 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine import paths
+from engine import outcome, paths
 from engine.data.formats import Loaded, load
-from engine.errors import DataError, RunError, SpaceError, SpecError, TuneDeckError
-from engine.files import write_private
+from engine.errors import DataError, RunError, SpaceError, SpecError
+from engine.events import Waiting
+from engine.files import EventFile, write_private
 from engine.hardware import probe
-from engine.models import ModelFacts, inspect_model
+from engine.ingest import ingest
+from engine.models import TEMPLATE_HINT, ModelFacts, inspect_model
 from engine.outcome import usable
+from engine.planner.disk import disk_needed
 from engine.planner.recommend import Reason, fill, validation_rows
 from engine.spec import RunSpec, to_yaml
 from engine.store import runs
@@ -46,12 +49,22 @@ def prepare(spec: RunSpec) -> Prepared:
         raise DataError(
             "The model has no chat template",
             f"{model.label} is a base model: nothing says how a conversation is written for it.",
-            "Choose one with --set data.template=chatml, or take the -Instruct model.",
+            TEMPLATE_HINT,
         )
     if isinstance(spec.data.validation, str):
         load(spec.data.validation, spec.data.format, spec.data.columns)
     gpu = _check_devices(spec)
+    no_gpu = not gpu and spec.compute.devices == "auto"
+    if (
+        no_gpu
+    ):  # what is stored is what will be used: a card that appears later must not be trained on as if it were a CPU
+        spec = spec.model_copy(update={"compute": spec.compute.model_copy(update={"devices": "cpu"})})
     spec, reasons = fill(_absolute(spec), model, len(data.rows), gpu)
+    if no_gpu:
+        reasons.append(Reason("compute.devices", "cpu", "no GPU is usable on this machine"))
+    if spec.evaluation.early_stopping and not spec.evaluation.every:
+        raise SpecError("Early stopping needs evaluations", "evaluation.early_stopping is set, but nothing is evaluated.",
+                        "Set evaluation.every and data.validation.")  # fmt: skip
     if len(data.rows) - validation_rows(spec.data.validation, len(data.rows)) < 1:
         raise DataError("No row is left to train on", "All rows are held out.", "Lower data.validation.")
     prompts = spec.evaluation.prompts
@@ -105,7 +118,7 @@ def _absolute(spec: RunSpec) -> RunSpec:
         "model": spec.model.model_copy(update={"path": model}), "data": data.model_copy(update=changes)})  # fmt: skip
 
 
-def create(database: Path, prepared: Prepared, parent: str | None = None) -> str:
+def create(database: Path, prepared: Prepared) -> str:
     """Write the run directory and the run's row, start the supervisor; the run's id.
 
     Raises SpaceError if there is no room or no permission; then nothing stays behind.
@@ -114,27 +127,28 @@ def create(database: Path, prepared: Prepared, parent: str | None = None) -> str
     db = open_database(database)
     now = time.time()
     run_id, run_dir = _new_directory(database, now)
+    lock = try_lock(run_dir)
+    if lock is None:
+        raise RunError("The run could not be started", f"{run_dir} is locked.", "Try again.")
     try:
         spec = _named(db, prepared)
         write_private(run_dir / "spec.yaml", to_yaml(spec))
         plan = {"reasons": [vars(r) for r in prepared.reasons]}
-        lock = take_lock(run_dir)
-        if lock is None:
-            raise RunError("The run could not be started", f"{run_dir} is locked.", "Try again.")
         with transaction(db):
             runs.insert(db, run_id, spec, plan, socket.gethostname(), now)
-            if parent:
-                runs.set_fields(db, run_id, parent_id=parent)
-    except (OSError, sqlite3.Error, TuneDeckError) as error:
-        shutil.rmtree(run_dir, ignore_errors=True)
-        if isinstance(error, TuneDeckError):
+        try:
+            start_supervisor(database, run_dir, lock)
+        except OSError:
+            runs.delete(db, run_id)
             raise
+    except (OSError, sqlite3.Error) as error:
+        shutil.rmtree(run_dir, ignore_errors=True)
         raise SpaceError(
             "The run could not be written", f"{run_dir}: {error}.", "Free some space, or use --db."
         ) from None
     finally:
+        os.close(lock)
         db.close()
-    start_supervisor(database, run_dir, lock)
     return run_id
 
 
@@ -168,18 +182,6 @@ def _named(db: sqlite3.Connection, prepared: Prepared) -> RunSpec:
     return spec.model_copy(update={"run": spec.run.model_copy(update={"name": name})})
 
 
-def disk_needed(prepared: Prepared) -> int:
-    """Bytes that the run will write: checkpoints (weights and two optimizer moments, 4 bytes each) and the model.
-
-    An estimate: for adapters 1 % of the parameters a rank of 16, which is on the high side for all-linear.
-    """
-    parameters = prepared.model.parameters or 1_000_000_000
-    method = prepared.spec.method
-    trained = parameters if method.kind == "full" else int(parameters * 0.04 * (method.rank or 16) / 16)
-    saves = bool(prepared.spec.saving.every)
-    return trained * 12 * (prepared.spec.saving.keep + 1) * saves + trained * 4 + (64 << 20)
-
-
 def check_room(database: Path, prepared: Prepared) -> None:
     """Whether the place can be written and has room. Raises SpaceError; leaves nothing behind."""
     place = database.parent
@@ -192,7 +194,7 @@ def check_room(database: Path, prepared: Prepared) -> None:
         raise SpaceError(
             "The runs cannot be written here", f"{database.parent}: {error.strerror}.", "Name another place with --db."
         ) from None
-    free, needed = shutil.disk_usage(place).free, disk_needed(prepared)
+    free, needed = shutil.disk_usage(place).free, disk_needed(prepared.spec, prepared.model)
     if free < needed:
         raise SpaceError(
             "There is not enough disk space",
@@ -201,7 +203,7 @@ def check_room(database: Path, prepared: Prepared) -> None:
         )
 
 
-def take_lock(run_dir: Path, patience: float = 0.0) -> int | None:
+def try_lock(run_dir: Path, patience: float = 0.0) -> int | None:
     """The run's lock, held by its supervisor as long as it lives; None if one does.
 
     Somebody who only looks holds it for a moment too: `patience` is how many seconds to wait for that.
@@ -220,16 +222,13 @@ def take_lock(run_dir: Path, patience: float = 0.0) -> int | None:
 
 
 def start_supervisor(database: Path, run_dir: Path, lock: int, adopt: bool = False) -> None:
-    """Start it in its own session; it inherits the lock, so there is no moment without one. Closes our copy."""
+    """Start it in its own session. It inherits the lock, so there is no moment without one; our copy stays ours."""
     command = [sys.executable, "-P", "-m", "engine.supervisor", str(run_dir), f"--db={database}", f"--lock-fd={lock}"]
-    try:
-        with open(os.open(run_dir / "output.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as output:
-            subprocess.Popen(
-                command + ["--adopt"] * adopt, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
-                cwd=run_dir, start_new_session=True, pass_fds=[lock],
-            )  # fmt: skip
-    finally:
-        os.close(lock)
+    with open(os.open(run_dir / "output.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as output:
+        subprocess.Popen(
+            command + ["--adopt"] * adopt, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
+            cwd=run_dir, start_new_session=True, pass_fds=[lock],
+        )  # fmt: skip
 
 
 def stop(database: Path, run: runs.Row, now: bool = False) -> None:
@@ -255,19 +254,29 @@ def resume(database: Path, run: runs.Row) -> None:
         raise RunError("The run's files are gone", f"{run_dir} has no spec.yaml.", "Start a new run.")
     inspect_model(run["spec"]["model"]["path"], run["spec"]["model"]["revision"])
     load(run["spec"]["data"]["path"], run["spec"]["data"]["format"], run["spec"]["data"]["columns"], 1)
-    lock = take_lock(run_dir, patience=2.0)
+    lock = try_lock(run_dir, patience=2.0)
     if lock is None:
         raise RunError(
             "The run is still running", f"A supervisor of {run['name']} lives.", "Wait a moment, then try again."
         )
+    try:
+        _queue_again(database, run["id"], run_dir)
+        start_supervisor(database, run_dir, lock)
+    except (OSError, sqlite3.Error) as error:
+        raise SpaceError("The run could not be continued", f"{run_dir}: {error}.", "Free some space.") from None
+    finally:
+        os.close(lock)
+
+
+def _queue_again(database: Path, run_id: str, run_dir: Path) -> None:
+    """Note in the run's own file, then in the database, that it goes on: from here on it is not ended."""
     for name in ("STOP", "KILL"):
         (run_dir / name).unlink(missing_ok=True)
+    log = EventFile(run_dir / "supervisor.jsonl", outcome.read_history(run_dir).attempt)
+    log.append(Waiting("asked to go on"))
+    log.close()
     db = open_database(database)
     try:
-        runs.set_fields(db, run["id"], status="starting", ended_at=None, exit_code=None, exit_reason=None)
-    except sqlite3.Error as error:
-        os.close(lock)
-        raise SpaceError("The database cannot be written", f"{database}: {error}.", "Free some space.") from None
+        ingest(db, run_id, run_dir)
     finally:
         db.close()
-    start_supervisor(database, run_dir, lock)

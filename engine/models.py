@@ -1,5 +1,6 @@
 """Facts about a base model, read from its files without loading it and without torch."""
 
+import contextlib
 import dataclasses
 import functools
 import json
@@ -14,6 +15,7 @@ from engine.errors import ModelError
 from engine.text import clean
 
 HUB_SECONDS = 10
+TEMPLATE_HINT = "Choose one with --set data.template=chatml, or take the -Instruct model."
 
 
 @dataclass(frozen=True)
@@ -235,8 +237,9 @@ def on_this_machine(path: str, revision: str | None = None) -> bool:
 
 def _from_hub(model_id: str, revision: str | None) -> ModelFacts:
     snapshot = cached_snapshot(model_id, revision)
-    if snapshot and list(snapshot.glob("*.safetensors")):
-        return _from_directory(snapshot, name=model_id, source="hub cache")
+    if snapshot:
+        with contextlib.suppress(ModelError):  # a download that was cut off: the hub has the rest
+            return _from_directory(snapshot, name=model_id, source="hub cache")
     facts = _from_config(_hub_config(model_id, revision), path=Path(model_id), name=model_id, source="hub", weights=[])
     return dataclasses.replace(facts, path=model_id, parameters=None, has_template=True, local=False)
 

@@ -4,10 +4,10 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from engine.events import Attempt, Checkpoint, Exit, Failed, Finished, Started, Stopped
+from engine.events import Attempt, Checkpoint, Exit, Failed, Finished, Metric, Started, Stopped, Waiting
 from engine.files import read_records
 from engine.hardware import Gpu
 from engine.spec import RunSpec
@@ -16,41 +16,67 @@ from engine.text import tail
 
 @dataclass(frozen=True)
 class History:
-    """The files of a run, read: `attempt` is the last attempt's number (0: none), `checkpoint` a directory or ""."""
+    """The files of a run, read: `attempt` is the last attempt's number (0: none), `checkpoint` a directory or "".
+
+    `overrides` and `gpus` are the last attempt's; `trained` says whether it got as far as a step.
+    """
 
     attempt: int
     worker: tuple[int, float] | None
     checkpoint: str
     last: Finished | Stopped | Failed | None
     ended: bool
+    trained: bool = False
+    overrides: dict[str, int] = field(default_factory=dict)
+    gpus: list[int] = field(default_factory=list)
 
     @property
-    def last_failed_oom(self) -> bool:
-        return isinstance(self.last, Failed) and self.last.kind == "oom"
+    def smaller_may_fit(self) -> bool:
+        """Whether CUDA ran out of memory in training: a smaller micro-batch changes nothing while a model loads."""
+        return isinstance(self.last, Failed) and "OutOfMemoryError" in self.last.message and self.trained
 
 
 def read_history(run_dir: Path) -> History:
     """Read both event files of a run."""
-    attempt, worker, ended, checkpoint = 0, None, False, ""
+    attempt, worker, ended, checkpoint, trained = 0, None, False, "", False
+    overrides: dict[str, int] = {}
+    gpus: list[int] = []
     for record in read_records(run_dir / "supervisor.jsonl"):
-        if isinstance(record.event, Attempt):
+        event = record.event
+        if isinstance(event, Attempt):
             attempt, ended = record.attempt, False
-            worker = record.event.pid, record.event.process_start
-        elif isinstance(record.event, Exit):
+            worker = event.pid, event.process_start
+            overrides, gpus = event.overrides, event.gpus
+        elif isinstance(event, Waiting):
+            ended = False
+        elif isinstance(event, Exit):
             ended = True
     last: Finished | Stopped | Failed | None = None
     for record in read_records(run_dir / "events.jsonl"):
         event = record.event
         if isinstance(event, Started):
-            last = None
+            last, trained = None, False
             if record.attempt > attempt:  # the supervisor was killed before it could note its own start of this worker
                 attempt, ended = record.attempt, False
                 worker = event.pid, event.process_start
+        elif isinstance(event, Metric):
+            trained = True
         elif isinstance(event, Checkpoint) and whole(event):
             checkpoint = event.path
         elif isinstance(event, Finished | Stopped | Failed) and record.attempt >= attempt:
             last = event
-    return History(attempt, worker, checkpoint, last, ended)
+    if last is None or isinstance(last, Failed):
+        last = _of_another_rank(run_dir, attempt) or last
+    return History(attempt, worker, checkpoint, last, ended, trained, overrides, gpus)
+
+
+def _of_another_rank(run_dir: Path, attempt: int) -> Failed | None:
+    """Why a rank other than 0 failed in this attempt: rank 0 only sees that it lost the others."""
+    for path in sorted(run_dir.glob("failed.*.jsonl")):
+        for record in read_records(path):
+            if record.attempt == attempt and isinstance(record.event, Failed):
+                return record.event
+    return None
 
 
 def whole(checkpoint: Checkpoint) -> bool:
@@ -148,6 +174,7 @@ def worker_environment(gpus: list[Gpu]) -> dict[str, str]:
     """The environment of the worker: its GPUs, and threads that sleep while they wait (2.4 times faster when shared)."""
     added = {
         "CUDA_VISIBLE_DEVICES": ",".join(g.uuid for g in gpus),
+        "HF_HUB_DISABLE_TELEMETRY": "1",  # TRL reports each trainer that is made
         "OMP_WAIT_POLICY": "passive",
         "PYTHONUNBUFFERED": "1",
         "PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True",

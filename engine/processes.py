@@ -34,7 +34,7 @@ def find_worker(run_dir: Path) -> tuple[int, float] | None:
 
 
 def kill_tree(pid: int, started: float) -> None:
-    """Kill a process, its descendants and its process group, if it still is the one that started then."""
+    """Kill a process and its descendants, if it still is the one that started then."""
     if not alive(pid, started):
         return
     process = psutil.Process(pid)

@@ -9,7 +9,7 @@ from pathlib import Path
 from engine import outcome, paths
 from engine.files import EventFile
 from engine.ingest import ingest
-from engine.launch import start_supervisor, take_lock
+from engine.launch import start_supervisor, try_lock
 from engine.processes import alive, find_worker
 from engine.store import runs
 
@@ -31,15 +31,14 @@ def _look_after(db: sqlite3.Connection, database: Path, run_id: str, run_dir: Pa
     if not run_dir.is_dir():
         runs.set_fields(db, run_id, status="crashed", exit_reason="its directory is gone")
         return
-    lock = take_lock(run_dir)
+    lock = try_lock(run_dir)
     if lock is None:
         return  # a supervisor watches it
-    history = outcome.read_history(run_dir)
-    if not history.ended and _lives(run_dir, history):
-        start_supervisor(database, run_dir, lock, adopt=True)
-        return
     try:
-        if not history.ended:
+        history = outcome.read_history(run_dir)
+        if not history.ended and _lives(run_dir, history):
+            start_supervisor(database, run_dir, lock, adopt=True)
+        elif not history.ended:
             log = EventFile(run_dir / "supervisor.jsonl", max(1, history.attempt))
             log.append(outcome.verdict(history, run_dir, None, None, host_oom=False, killed=False))
             log.close()

@@ -98,12 +98,12 @@ def run_page(run: dict[str, Any], events: list[dict[str, Any]], samples: list[di
     return "\n".join(lines)
 
 
-def gpu_table(hardware: Any, samples: dict[int, Any]) -> str:
+def gpu_table(hardware: Any, samples: dict[str, Any]) -> str:
     """The machine: its cards, or why there are none, and its CPU."""
     lines = []
     rows = []
     for gpu in hardware.gpus:
-        now = samples.get(gpu.index)
+        now = samples.get(gpu.uuid)
         rows.append([
             str(gpu.index), gpu.name + (" MIG" if gpu.mig else ""), number(now and now.memory_used, 1),
             number(gpu.memory_total, 1), number(now and now.utilization, 0), number(now and now.power, 0),

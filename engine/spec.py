@@ -96,6 +96,20 @@ class ExtraSpec(Section):
     peft: dict[str, Any] = Field(default_factory=dict)
     model: dict[str, Any] = Field(default_factory=dict)
 
+    @model_validator(mode="after")
+    def _no_secrets_and_nothing_twice(self) -> "ExtraSpec":
+        """A specification is stored in several places, so it may hold no secret."""
+        for name in (*self.trainer, *self.peft, *self.model):
+            if name.endswith(("token", "api_key", "password", "secret")) and name not in ("eos_token", "pad_token"):
+                raise ValueError(
+                    f"{name} may be secret, and a specification is stored: use the environment (hf auth login)"
+                )
+        for name in self.model:
+            if name in ("dtype", "attn_implementation", "quantization_config", "device_map", "revision", "trust_remote_code",
+                        "use_safetensors"):  # fmt: skip
+                raise ValueError(f"extra.model.{name} is set by the model, method and training sections")
+        return self
+
 
 class ComputeSpec(Section):
     devices: Literal["auto", "cpu"] | list[int] = "auto"

@@ -21,9 +21,9 @@ import psutil
 import yaml
 
 from engine import outcome
-from engine.events import Attempt, Exit, GpuSamples, Notice, Stopping, Waiting
+from engine.events import Attempt, Exit, GpuSamples, Notice, Stopping, SupervisorEvent, Waiting
 from engine.files import EventFile
-from engine.hardware import Gpu, Sampler, oom_kills, probe
+from engine.hardware import Gpu, GpuSample, Sampler, oom_kills, probe
 from engine.ingest import ingest
 from engine.leases import try_lease
 from engine.processes import alive, find_worker, kill_tree, start_time
@@ -60,6 +60,7 @@ class Supervisor:
         self.log = EventFile(run_dir / "supervisor.jsonl", self.history.attempt)
         self.db: sqlite3.Connection | None = None
         self.sampler = Sampler()
+        self.gpus: list[Gpu] | None = None
         self.leases: list[int] = []
         self.stopping: str | None = None
         self._next_sample = 0.0
@@ -69,58 +70,67 @@ class Supervisor:
         watch = self._adopted() if adopt else None
         if adopt and watch is None:
             return self._end(outcome.verdict(self.history, self.run_dir, None, None, False, False))
-        overrides: dict[str, int] = {}
+        overrides = self.history.overrides
         while True:
             kills_before = oom_kills()
             if watch is None:
-                gpus = self._wait_for_gpus()
-                if gpus is None:
-                    return self._end(Exit("stopped", "stopped while it waited"))
-                watch = self._start(gpus, overrides)
+                refused = self._lease_gpus()
+                if refused:
+                    return self._end(refused)
+                watch = self._start(overrides)
             self._follow(watch)
             ended = self._verdict(watch, kills_before)
-            smaller = (
-                outcome.smaller_batch(self.spec, overrides) if ended.status == "oom" and not self.stopping else None
-            )
-            if smaller is None or not self.history.last_failed_oom:
+            again = self.history.smaller_may_fit and not self.stopping
+            smaller = outcome.smaller_batch(self.spec, overrides) if again else None
+            if smaller is None:
                 return self._end(ended)
-            self.log.append(Notice("warning", f"CUDA ran out of memory: again with micro-batch {smaller['training.micro_batch']}"
-                                   f" x {smaller['training.accumulation']}", "The effective batch stays the same."))  # fmt: skip
+            sizes = f"{smaller['training.micro_batch']} x {smaller['training.accumulation']}"
+            self._say(
+                Notice(
+                    "warning", f"CUDA ran out of memory: again with micro-batch {sizes}", "The effective batch stays."
+                )
+            )
             watch, overrides = None, smaller
 
     def _adopted(self) -> Watch | None:
         """The worker that an earlier supervisor of this run left behind."""
-        found = (
-            self.history.worker if self.history.worker and alive(*self.history.worker) else find_worker(self.run_dir)
-        )
+        known = self.history.worker
+        found = known if known and alive(*known) else find_worker(self.run_dir)
         return Watch(*found) if found else None
 
-    def _wait_for_gpus(self) -> list[Gpu] | None:
-        """The cards that this run may use, leased; [] for the CPU; None if it was stopped while it waited."""
+    def _lease_gpus(self) -> Exit | None:
+        """Take the cards that this run may use, waiting for them if need be; how the run ended if it cannot start."""
+        if self.gpus is not None or self.spec.compute.devices == "cpu":
+            return None
         cards = outcome.usable(self.spec, probe().gpus)
-        if not cards:
-            return []
+        if len(cards) < self.spec.compute.processes:
+            return Exit(
+                "failed", f"the GPUs it was planned for are not usable now: {probe().problem or 'see tunedeck gpus'}"
+            )
+        waiting = False
         while (leased := try_lease(cards, self.spec.compute.processes)) is None:
-            if not self._next_sample:
-                self.log.append(Waiting(f"waits for {self.spec.compute.processes} of {len(cards)} GPUs"))
+            if not waiting:
+                self._say(Waiting(f"waits for {self.spec.compute.processes} of {len(cards)} GPUs"))
+                waiting = True
             self._tick()
             if self.stopping:
-                return None
+                return Exit("stopped", "stopped while it waited")
             time.sleep(TICK)
-        gpus, self.leases = leased
-        return gpus
+        self.gpus, self.leases = leased
+        return None
 
-    def _start(self, gpus: list[Gpu], overrides: dict[str, int]) -> Watch:
+    def _start(self, overrides: dict[str, int]) -> Watch:
         self.history = outcome.read_history(self.run_dir)
-        attempt = self.history.attempt + 1
+        attempt, gpus = self.history.attempt + 1, self.gpus or []
         self.log.attempt = attempt
         command = outcome.worker_command(self.run_dir, self.spec, attempt, self.history.checkpoint, overrides)
         with open(self.run_dir / "output.log", "ab") as output:
-            child = _spawn(command, outcome.worker_environment(gpus), output, self.run_dir)
+            # The worker holds the leases too: a card stays taken while either of us lives
+            child = _spawn(command, outcome.worker_environment(gpus), output, self.run_dir, self.leases)
         started = time.time()
         with contextlib.suppress(psutil.Error):  # it may be gone already
             started = start_time(child.pid)
-        self._safely(lambda: self.log.append(Attempt(child.pid, started, self.history.checkpoint, dict(overrides))))
+        self._say(Attempt(child.pid, started, self.history.checkpoint, dict(overrides), [g.index for g in gpus]))
         return Watch(child.pid, started, child)
 
     def _follow(self, watch: Watch) -> None:
@@ -136,17 +146,23 @@ class Supervisor:
         now = time.monotonic()
         if now >= self._next_sample:
             self._next_sample = now + SAMPLE_SECONDS
-            samples = self.sampler.sample()
-            if samples:
-                self._safely(lambda: self.log.append(GpuSamples([vars(s) for s in samples])))
+            ours = [vars(s) for s in self.sampler.sample() if self._is_ours(s)]
+            if ours:
+                self._say(GpuSamples(ours))
         self._ingest()
+
+    def _is_ours(self, sample: GpuSample) -> bool:
+        """Whether this run trains on that card; an adopted worker's cards are known by index only."""
+        if self.gpus is not None:
+            return sample.uuid in {gpu.uuid for gpu in self.gpus}
+        return sample.gpu in self.history.gpus
 
     def _obey_stop(self) -> None:
         """The worker itself obeys STOP; KILL is ours to carry out."""
         wanted = "now" if (self.run_dir / "KILL").exists() else "soon" if (self.run_dir / "STOP").exists() else None
         if wanted and wanted != self.stopping:
             self.stopping = wanted
-            self._safely(lambda: self.log.append(Stopping(wanted == "now")))
+            self._say(Stopping(wanted == "now"))
 
     def _ingest(self) -> None:
         self._safely(lambda: ingest(self._connection(), self.run_dir.name, self.run_dir))
@@ -156,8 +172,11 @@ class Supervisor:
             self.db = open_database(self.database, create=False)
         return self.db
 
+    def _say(self, event: SupervisorEvent) -> None:
+        self._safely(lambda: self.log.append(event))
+
     def _safely(self, action: Callable[[], object]) -> None:
-        """A locked database or a full disk must not end the watch: what failed is tried again at the next tick."""
+        """A locked database or a full disk must not end the watch."""
         try:
             action()
         except Exception as error:
@@ -172,7 +191,7 @@ class Supervisor:
         return outcome.verdict(self.history, self.run_dir, code, number, host_oom, self.stopping == "now")
 
     def _end(self, ended: Exit) -> None:
-        self._safely(lambda: self.log.append(ended))
+        self._say(ended)
         for _ in range(50):  # a locked database is waited for; whoever opens it next would do the same
             try:
                 ingest(self._connection(), self.run_dir.name, self.run_dir)
@@ -181,10 +200,12 @@ class Supervisor:
                 time.sleep(TICK)
 
 
-def _spawn(command: list[str], environment: dict[str, str], output: IO[bytes], cwd: Path) -> "subprocess.Popen[bytes]":
+def _spawn(
+    command: list[str], environment: dict[str, str], output: IO[bytes], cwd: Path, leases: list[int]
+) -> "subprocess.Popen[bytes]":
     return subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, env=environment, cwd=cwd,
-        start_new_session=True,
+        start_new_session=True, pass_fds=leases,
     )  # fmt: skip
 
 

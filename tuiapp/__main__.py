@@ -1,35 +1,42 @@
 """The console script: bare `tunedeck` and `tunedeck demo` open the app, every other verb goes to the engine."""
 
+import argparse
 import sys
+
+from engine import options
 
 
 def main() -> int:
     """Run the app or a verb; the exit code."""
-    from engine import cli
+    chosen = _app_options(sys.argv[1:])
+    if chosen is None:
+        from engine import cli
 
-    arguments = sys.argv[1:]
-    if not _opens_app(arguments):
-        return cli.main(arguments)
+        return cli.main(sys.argv[1:])
+
     from engine.errors import TuneDeckError
     from tuiapp.run import open_app
 
     try:
-        return open_app(arguments)
+        return open_app(chosen)
     except TuneDeckError as error:
+        from engine import cli
+
         cli.print_error(error)
         return error.exit_code
 
 
-def _opens_app(arguments: list[str]) -> bool:
-    """Whether these arguments mean the app, and there is a terminal to show it on."""
-    if not (sys.stdin.isatty() and sys.stdout.isatty()):
-        return False
-    positional = [
-        a for i, a in enumerate(arguments) if not a.startswith("-") and (i == 0 or arguments[i - 1] != "--db")
-    ]
-    if {"-h", "--help", "--headless", "--json"} & set(arguments):
-        return False
-    return positional in ([], ["demo"])
+def _app_options(arguments: list[str]) -> argparse.Namespace | None:
+    """The app's options, or None if these arguments mean a verb, or if there is no terminal to show the app on."""
+    if not (sys.stdin.isatty() and sys.stdout.isatty()) or {"-h", "--help", "--headless", "--json"} & set(arguments):
+        return None
+    parser = argparse.ArgumentParser(add_help=False, exit_on_error=False, parents=[options.everywhere(), options.app()])
+    parser.add_argument("verb", nargs="?")
+    try:
+        chosen, rest = parser.parse_known_args(arguments)
+    except argparse.ArgumentError:
+        return None  # the verbs' parser says what is wrong
+    return chosen if chosen.verb in (None, "demo") and not rest else None
 
 
 if __name__ == "__main__":

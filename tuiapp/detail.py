@@ -113,9 +113,7 @@ def _memory(db: Connection, line: RunLine, curve: list[tuple[int, float, float]]
             environment: dict[str, Any]) -> dict[str, Any]:  # fmt: skip
     """What NVML saw of the run's card; without a card the peak resident size of the training process."""
     began = line.started_at or line.created_at
-    samples = [
-        (s["time"] - began, s["memory_used"]) for s in records.gpu_samples(db, line.id) if s["memory_used"] is not None
-    ]
+    samples = [(time - began, used) for time, used in records.gpu_memory(db, line.id)]
     on_gpu = environment.get("device") == "cuda" and samples
     points: Points = tuple(samples) if on_gpu else tuple((t - began, v) for _, t, v in curve)
     return {
@@ -131,8 +129,8 @@ def _error(db: Connection, run: runs.Row) -> tuple[str, str, str]:
     """Title, message and hint of a run that ended badly; empty for others."""
     if run["status"] not in ("failed", "oom", "crashed"):
         return "", "", ""
-    failed = records.last_event(db, run["id"], ("failed",)) if run["status"] != "crashed" else None
-    if failed:
+    failed = records.last_event(db, run["id"], ("failed", "attempt")) if run["status"] != "crashed" else None
+    if failed and failed["type"] == "failed":
         data = failed["data"]
         return TITLES.get(data["kind"], TITLES["other"]), data["message"], data["hint"]
     title = "The host ran out of memory" if run["status"] == "oom" else "The run crashed"

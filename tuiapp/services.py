@@ -104,11 +104,11 @@ class Services:
         return run_detail(db, line, directory, last_words(directory, LOG_LINES, 64 << 10))
 
     def _machine(self) -> Machine:
-        samples = {s.gpu: s for s in self._sampler.sample()}
+        samples = {s.uuid: s for s in self._sampler.sample()}
         unknown = hardware.GpuSample(-1, None, None, None, None)
         cards = []
         for gpu in self._hardware.gpus:
-            now = samples.get(gpu.index, unknown)
+            now = samples.get(gpu.uuid, unknown)
             cards.append(GpuLine(
                 gpu.index, gpu.name, now.memory_used, gpu.memory_total, now.utilization, now.power, now.temperature
             ))  # fmt: skip

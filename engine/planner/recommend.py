@@ -54,7 +54,13 @@ def fill(spec: RunSpec, model: ModelFacts, rows: int, gpu: bool) -> tuple[RunSpe
     held_out = rows > train_rows or isinstance(sections["data"].validation, str)
     every = max(1, round(steps / 5))
     choose("evaluation", "every", every if held_out else 0, "five times in the run" if held_out else "no rows held out")
-    choose("saving", "every", every, "with each evaluation: at most a fifth of the run is lost")
+    with_evaluation = sections["evaluation"].every if held_out else 0
+    choose(
+        "saving",
+        "every",
+        with_evaluation or every,
+        "with each evaluation" if with_evaluation else "five times in the run",
+    )
     return spec.model_copy(update=sections), reasons
 
 
@@ -80,18 +86,19 @@ def _method(choose: Any, spec: RunSpec) -> None:
 
 def _training(choose: Any, spec: RunSpec, model: ModelFacts, rows: int, gpu: bool) -> None:
     kind = spec.method.kind
-    small = (model.parameters or 0) < 500_000_000
+    small = model.parameters is not None and model.parameters < 500_000_000
     choose("training", "learning_rate", LEARNING_RATE[kind],
            "full fine-tuning moves every weight" if kind == "full" else "adapters take ten times what full fine-tuning takes")  # fmt: skip
     choose("training", "epochs", 3.0 if rows < 20_000 else 1.0, f"{rows:,} rows")
     choose("training", "micro_batch", 4, "a common start" if gpu else "a CPU gains nothing from larger ones")
-    choose("training", "accumulation", 4 if gpu else 1,
-           "16 rows a step for thousands of rows" if gpu else "small steps show progress sooner on a CPU")  # fmt: skip
+    micro = spec.training.micro_batch or 4
+    choose("training", "accumulation", max(1, 16 // micro) if gpu else 1,
+           "about 16 rows a step" if gpu else "small steps show progress sooner on a CPU")  # fmt: skip
     choose("training", "max_length", min(1024, model.context or 1024), "TRL's default, within the model's context")
     choose("training", "precision", "mixed" if kind == "full" else "bf16",
            "bfloat16 weights would swallow full fine-tuning's small updates; these are fp32, the arithmetic bfloat16"
            if kind == "full" else "bfloat16 weights and arithmetic: half the memory, the same quality")  # fmt: skip
-    choose("training", "packing", False, "rows stay apart: the attention in use gains little from packing")
+    choose("training", "packing", False, "rows stay apart; with flash attention packing trains faster")
     choose("training", "checkpointing", gpu or not small,
            "trades a fifth of the speed for most of the activation memory" if gpu or not small
            else "a small model's activations fit, and steps are a fifth faster")  # fmt: skip

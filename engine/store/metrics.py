@@ -4,6 +4,7 @@ A point is kept per attempt; what is shown of a step is its latest attempt. Non-
 'nan', 'inf' and '-inf', since SQLite turns NaN into NULL.
 """
 
+import itertools
 import math
 import sqlite3
 from collections.abc import Iterable
@@ -32,8 +33,10 @@ def add(db: sqlite3.Connection, run_id: str, key: str, points: list[Point]) -> N
         "INSERT OR REPLACE INTO points (series, step, attempt, time, value) VALUES (?, ?, ?, ?, ?)",
         [(series, step, attempt, time, encode(value)) for step, attempt, time, value in points],
     )
-    if any(attempt > 1 for _, attempt, _, _ in points):
-        # points of an earlier attempt may have been superseded, so the summary is made afresh
+    summary = db.execute("SELECT step FROM latest WHERE run_id = ? AND key = ?", (run_id, key)).fetchone()
+    steps = [summary[0] if summary else -1, *(point[0] for point in points)]
+    if any(after <= before for before, after in itertools.pairwise(steps)) and any(point[1] > 1 for point in points):
+        # points of an earlier attempt were superseded, so the summary is made afresh
         db.execute("DELETE FROM latest WHERE run_id = ? AND key = ?", (run_id, key))
         rows = db.execute("SELECT step, value FROM metrics WHERE run_id = ? AND key = ? ORDER BY step", (run_id, key))
         _summarize(db, run_id, key, [(int(step), float(value)) for step, value in rows])

@@ -24,7 +24,7 @@ def add_event(db: sqlite3.Connection, run_id: str, source: str, record: ev.Recor
     data = event.data if isinstance(event, ev.Unknown) else vars(event)
     db.execute(
         "INSERT OR IGNORE INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (run_id, source, record.seq, record.attempt, record.time, event.type, level, text, json.dumps(data)),
+        (run_id, source, record.seq, record.attempt, record.time, event.type, level, text, json.dumps(ev.finite(data))),
     )
 
 
@@ -71,13 +71,14 @@ def add_gpu_samples(db: sqlite3.Connection, run_id: str, time: float, samples: l
     )
 
 
-def _rows(db: sqlite3.Connection, table: str, run_id: str, order: str) -> list[Row]:
-    return [dict(r) for r in db.execute(f"SELECT * FROM {table} WHERE run_id = ? ORDER BY {order}", (run_id,))]
+def _rows(db: sqlite3.Connection, table: str, run_id: str, order: str, limit: int = -1) -> list[Row]:
+    query = f"SELECT * FROM {table} WHERE run_id = ? ORDER BY {order} LIMIT ?"
+    return [dict(r) for r in db.execute(query, (run_id, limit))]
 
 
 def events(db: sqlite3.Connection, run_id: str, limit: int = 1000) -> list[Row]:
     """The newest `limit` events in order of time, their data parsed."""
-    rows = _rows(db, "events", run_id, "time DESC, seq DESC")[:limit]
+    rows = _rows(db, "events", run_id, "time DESC, seq DESC", limit)
     return [{**row, "data": json.loads(row["data"])} for row in reversed(rows)]
 
 
@@ -99,8 +100,17 @@ def samples(db: sqlite3.Connection, run_id: str) -> list[Row]:
     return _rows(db, "samples", run_id, "step, prompt")
 
 
-def gpu_samples(db: sqlite3.Connection, run_id: str) -> list[Row]:
-    return _rows(db, "gpu_samples", run_id, "time, gpu")
+def gpu_memory(db: sqlite3.Connection, run_id: str, most: int = 600) -> list[tuple[float, float]]:
+    """(time, GiB) of the run's first card, thinned to about `most` points, the newest among them."""
+    rows = db.execute(
+        """SELECT time, memory_used FROM (
+            SELECT time, memory_used, row_number() OVER (ORDER BY time DESC) AS n, count(*) OVER () AS count
+            FROM gpu_samples WHERE run_id = ?1 AND memory_used IS NOT NULL
+            AND gpu = (SELECT min(gpu) FROM gpu_samples WHERE run_id = ?1)
+        ) WHERE (n - 1) % (count / ?2 + 1) = 0 ORDER BY time""",
+        (run_id, most),
+    )
+    return [(r[0], r[1]) for r in rows]
 
 
 def artifacts(db: sqlite3.Connection, run_id: str) -> list[Row]:

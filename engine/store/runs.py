@@ -26,6 +26,12 @@ def insert(db: sqlite3.Connection, run_id: str, spec: RunSpec, plan: Any, host: 
     db.executemany("INSERT INTO params VALUES (?, ?, ?)", [(run_id, p, _param(v)) for p, v in flatten(raw).items()])
 
 
+def delete(db: sqlite3.Connection, run_id: str) -> None:
+    """Forget a run that never started."""
+    db.execute("DELETE FROM params WHERE run_id = ?", (run_id,))
+    db.execute("DELETE FROM runs WHERE id = ?", (run_id,))
+
+
 def _param(value: Any) -> str | None:
     return value if value is None or isinstance(value, str) else json.dumps(value)
 
@@ -100,6 +106,13 @@ def set_fields(db: sqlite3.Connection, run_id: str, **fields: Any) -> None:
     names = ", ".join(f"{name} = ?" for name in fields)
     values = [json.dumps(v) if isinstance(v, list | dict) else v for v in fields.values()]
     db.execute(f"UPDATE runs SET {names} WHERE id = ?", (*values, run_id))
+
+
+def set_running(db: sqlite3.Connection, run_id: str, time: float) -> None:
+    """A worker reports: the run began (at its first one), and runs unless somebody already asked it to stop."""
+    db.execute(
+        "UPDATE runs SET started_at = coalesce(started_at, ?), status = iif(status IN ('queued', 'starting'), 'running',"
+        " status) WHERE id = ?", (time, run_id))  # fmt: skip
 
 
 def set_device(db: sqlite3.Connection, run_id: str, device: str, total_gib: float) -> None:

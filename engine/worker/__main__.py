@@ -61,7 +61,7 @@ def _train(spec: RunSpec, reporter: Reporter, stop: Callable[[], bool], resume_f
     try:
         train(spec, reporter, stop, resume_from)
     except StopRequested:
-        reporter.say_last(Stopped(0))
+        reporter.say_last(Stopped(int(resume_from.rpartition("-")[2] or 0), resume_from))
     return 0
 
 
@@ -99,9 +99,17 @@ def _started(spec: RunSpec) -> Started:
     )
 
 
+def _chain(error: BaseException) -> list[BaseException]:
+    """The error and what led to it: transformers wraps the hub's errors in plain OSErrors."""
+    chain = [error]
+    while (inner := chain[-1].__cause__ or chain[-1].__context__) is not None and inner not in chain:
+        chain.append(inner)
+    return chain
+
+
 def explain(error: BaseException, free: int) -> Failed:
     """What went wrong as an event: kind, a sentence, and what to do. `free` is the disk space left, bytes."""
-    names = {cls.__name__ for cls in type(error).__mro__}
+    names = {cls.__name__ for one in _chain(error) for cls in type(one).__mro__}
     text = clean(f"{type(error).__name__}: {error}".split("\n")[0], keep_lines=False)[:400]
     if isinstance(error, TuneDeckError):
         kind = (
@@ -111,9 +119,9 @@ def explain(error: BaseException, free: int) -> Failed:
             if isinstance(error, SpecError | ModelError)
             else "other"
         )
-        return Failed(kind, f"{error.title}. {error.message}", error.hint)
+        return Failed(kind, clean(f"{error.title}. {error.message}", keep_lines=False), error.hint)
     if "OutOfMemoryError" in names or isinstance(error, MemoryError):
-        return Failed("oom", text, "Halve training.micro_batch and double training.accumulation, or use qlora.")
+        return Failed("oom", text, "Lower training.micro_batch or training.max_length, checkpoint, or use qlora.")
     if "NonFiniteLoss" in names:
         return Failed("nonfinite", text, "Lower training.learning_rate, raise training.warmup, or look at the data.")
     # torch and safetensors have errors of their own for a write that found no room

@@ -109,7 +109,7 @@ class ReportingCallback(TrainerCallback):
 
     def _rotate(self) -> None:
         """Delete what is beyond `keep`, the best one excepted, only now that a newer one is announced."""
-        scored = [c for c in self._saved if c.eval_loss is not None]
+        scored = [c for c in self._saved if c.eval_loss is not None and math.isfinite(c.eval_loss)]
         best = min(scored, key=lambda c: c.eval_loss or 0.0) if scored else None
         for old in self._saved[: -self._keep]:
             if old is not best:

@@ -11,7 +11,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, GgufConfig
 
 from engine.errors import DataError, ModelError
-from engine.models import ModelFacts, inspect_model
+from engine.models import TEMPLATE_HINT, ModelFacts, inspect_model
 from engine.paths import cache_directory
 from engine.spec import RunSpec
 from engine.worker.reporter import Reporter
@@ -79,7 +79,7 @@ def load_tokenizer(spec: RunSpec, facts: ModelFacts) -> Any:
         raise DataError(
             "The model has no chat template",
             f"{facts.label} is a base model: nothing says how a conversation is written for it.",
-            "Choose one with --set data.template=chatml, or take the -Instruct model.",
+            TEMPLATE_HINT,
         )
     return tokenizer
 

@@ -1,9 +1,10 @@
 """The worker's voice: appends events to `events.jsonl`, on rank 0 only."""
 
+import contextlib
 import time
 from pathlib import Path
 
-from engine.events import Event, Phase, Progress
+from engine.events import Event, Failed, Phase, Progress
 from engine.files import EventFile
 
 PROGRESS_SECONDS = 0.25
@@ -19,9 +20,11 @@ class Reporter:
         self.rank = rank
         self._phase = ("", "")
         self._next_progress = 0.0
+        self._attempt = attempt
         self._file = EventFile(run_dir / "events.jsonl", attempt) if rank == 0 else None
         if self._file:
-            (run_dir / "reserve").write_bytes(b"\0" * RESERVE)
+            with contextlib.suppress(OSError):  # no room for it: then the run will soon tell
+                (run_dir / "reserve").write_bytes(b"\0" * RESERVE)
 
     def say(self, event: Event) -> None:
         """Append one event. Raises OSError if there is no space."""
@@ -29,9 +32,11 @@ class Reporter:
             self._file.append(event)
 
     def say_last(self, event: Event) -> None:
-        """Say how it ended, with the space that was kept for that."""
+        """Say how it ended, with the space that was kept for that. A failure is told by every rank, in a file each."""
         if self._file:
             (self.run_dir / "reserve").unlink(missing_ok=True)
+        elif isinstance(event, Failed):
+            EventFile(self.run_dir / f"failed.{self.rank}.jsonl", self._attempt).append(event)
         self.say(event)
 
     def phase(self, name: str, text: str = "") -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import torch
 import transformers
 from peft import LoraConfig
 from transformers import EarlyStoppingCallback
@@ -39,6 +40,7 @@ def train(spec: RunSpec, reporter: Reporter, stop: Any, resume_from: str) -> Non
     checkpoints = reporter.run_dir / "checkpoints"
     announced = _announced(reporter.run_dir)
     _remove_unannounced(checkpoints, announced)
+    _check_gpu(spec)
     facts = ready_model(spec, reporter)
     reporter.phase("tokenize")
     tokenizer = load_tokenizer(spec, facts)
@@ -94,6 +96,16 @@ def _quiet() -> None:
     transformers.utils.logging.disable_progress_bar()
 
 
+def _check_gpu(spec: RunSpec) -> None:
+    """Raises SpecError if the run has a GPU that torch does not see: it must not train on the CPU without a word."""
+    if os.environ.get("CUDA_VISIBLE_DEVICES") and spec.compute.devices != "cpu" and not torch.cuda.is_available():
+        raise SpecError(
+            "torch does not see the GPU",
+            f"The run has GPU {os.environ['CUDA_VISIBLE_DEVICES']}, torch {torch.__version__} has no CUDA device.",
+            "Install a CUDA build of torch that this driver supports, or set compute.devices=cpu.",
+        )
+
+
 def _stop_if_asked(stop: Any) -> None:
     if stop():
         raise StopRequested
@@ -117,7 +129,7 @@ def trainer_arguments(spec: RunSpec, checkpoints: Path, rows: int, evaluate: boo
     batch = (t.micro_batch or 1) * (t.accumulation or 1) * spec.compute.processes
     eval_every = steps_of(spec.evaluation.every, rows, batch) if evaluate else 0
     save_every = steps_of(spec.saving.every, rows, batch)
-    cuda = spec.compute.devices != "cpu" and _cuda()
+    cuda = spec.compute.devices != "cpu" and torch.cuda.is_available()
     arguments = {
         "output_dir": str(checkpoints),
         "learning_rate": t.learning_rate,
@@ -157,12 +169,6 @@ def trainer_arguments(spec: RunSpec, checkpoints: Path, rows: int, evaluate: boo
     } | spec.extra.trainer
     _known(arguments, SFTConfig, "extra.trainer")
     return arguments
-
-
-def _cuda() -> bool:
-    import torch
-
-    return torch.cuda.is_available()
 
 
 def _known(arguments: dict[str, Any], cls: Any, where: str) -> None:

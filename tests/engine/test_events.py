@@ -31,6 +31,7 @@ BY_TYPE: dict[Any, st.SearchStrategy[Any]] = {
     bool: st.booleans(),
     str: text,
     list[str]: st.lists(text, max_size=3),
+    list[int]: st.lists(whole, max_size=3),
     dict[str, str]: st.dictionaries(text, text, max_size=3),
     dict[str, int]: st.dictionaries(text, whole, max_size=3),
     dict[str, float]: st.dictionaries(text, st.floats(), max_size=4),

@@ -84,14 +84,17 @@ def test_this_machine_whatever_it_is() -> None:
 
 
 def test_samples_are_in_readable_units() -> None:
-    assert Sampler(FakeNvml(RTX_4090)).sample() == [GpuSample(0, 19763 * MIB / GIB, 98.0, 402.31, 71.0)]
+    assert Sampler(FakeNvml(RTX_4090)).sample() == [
+        GpuSample(0, 19763 * MIB / GIB, 98.0, 402.31, 71.0, str(RTX_4090.answers["UUID"]))
+    ]
 
 
 def test_what_a_card_does_not_measure_is_none() -> None:
-    quiet, split, lost = Sampler(FakeNvml(NO_POWER, A100_MIG, LOST)).sample()
+    quiet, split, same, lost = Sampler(FakeNvml(NO_POWER, A100_MIG, LOST)).sample()
     assert (quiet.power, quiet.temperature, quiet.utilization) == (None, 71.0, 98.0)
-    assert (split.gpu, split.utilization, split.power) == (1, None, 61.004)
-    assert lost == GpuSample(2, None, None, None, None)
+    assert (split.gpu, split.utilization, split.power) == (1, None, None)
+    assert split.uuid != same.uuid, "each MIG device has figures of its own"
+    assert lost == GpuSample(2, None, None, None, None, "index-2")
 
 
 def test_a_card_lost_between_two_samples() -> None:
@@ -99,9 +102,9 @@ def test_a_card_lost_between_two_samples() -> None:
     sampler = Sampler(FakeNvml(card))
     assert sampler.sample()[0].memory_used is not None
     card.lost = True
-    assert sampler.sample() == [GpuSample(0, None, None, None, None)]
+    assert sampler.sample() == [GpuSample(0, None, None, None, None, str(RTX_4090.answers["UUID"]))]
 
 
 def test_zero_is_measured_not_missing() -> None:
     idle = Card({"PowerUsage": 0, "Temperature": 0})
-    assert Sampler(FakeNvml(idle)).sample() == [GpuSample(0, None, None, 0.0, 0.0)]
+    assert Sampler(FakeNvml(idle)).sample() == [GpuSample(0, None, None, 0.0, 0.0, "index-0")]

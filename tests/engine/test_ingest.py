@@ -144,8 +144,10 @@ def test_everything_lands_in_its_table(case: Case) -> None:
     [checkpoint] = records.checkpoints(case.db, case.id)
     assert (checkpoint["path"], checkpoint["bytes"], checkpoint["eval_loss"]) == ("/c/2", 3 << 20, 2.25)
     assert [(a["kind"], a["path"], a["bytes"]) for a in records.artifacts(case.db, case.id)] == [("model", "/m", 99)]
-    [sample] = records.gpu_samples(case.db, case.id)
-    assert (sample["gpu"], sample["memory_used"], sample["power"]) == (0, 19.5, None)
+    [(_, used)] = records.gpu_memory(case.db, case.id)
+    assert used == 19.5
+    [sample] = case.db.execute("SELECT gpu, memory_used, power FROM gpu_samples").fetchall()
+    assert tuple(sample) == (0, 19.5, None)
     assert case.dump()["evaluations"] == ["{'step': 2, 'attempt': 1, 'time': 1008.0, 'data': '{\"eval_loss\": 2.25}'}"]
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.events import Attempt, Checkpoint, Event, Exit, Failed, Finished, Phase, Started, Stopped
+from engine.events import Attempt, Checkpoint, Event, Exit, Failed, Finished, Metric, Phase, Started, Stopped, Waiting
 from engine.files import EventFile
 from engine.hardware import Gpu
 from engine.outcome import (
@@ -93,10 +93,31 @@ class TestHistory:
         assert read_history(tmp_path).checkpoint == first.path
 
     def test_out_of_memory_is_told_from_other_failures(self, tmp_path: Path) -> None:
-        worker(tmp_path, (1, Failed("data", "m")))
-        assert not read_history(tmp_path).last_failed_oom
-        worker(tmp_path, (1, Failed("oom", "m")))
-        assert read_history(tmp_path).last_failed_oom
+        cuda = Failed("oom", "OutOfMemoryError: CUDA out of memory")
+        worker(tmp_path, (1, cuda))
+        assert not read_history(tmp_path).smaller_may_fit, "a smaller batch does not help a model to load"
+        worker(tmp_path, (1, Metric(1, {"loss": 1.0})), (1, Failed("oom", "MemoryError: ")))
+        assert not read_history(tmp_path).smaller_may_fit, "the host's memory"
+        worker(tmp_path, (1, cuda))
+        assert read_history(tmp_path).smaller_may_fit
+
+    def test_a_rank_other_than_the_first_tells_why_it_failed(self, tmp_path: Path) -> None:
+        worker(tmp_path, (2, Started(11, 5.0, "h")))
+        other = EventFile(tmp_path / "failed.1.jsonl", 2)
+        other.append(Failed("oom", "OutOfMemoryError: rank 1"))
+        assert read_history(tmp_path).last == Failed("oom", "OutOfMemoryError: rank 1")
+        worker(tmp_path, (3, Started(12, 6.0, "h")))
+        assert read_history(tmp_path).last is None
+
+    def test_a_resumed_run_has_not_ended(self, tmp_path: Path) -> None:
+        log = EventFile(tmp_path / "supervisor.jsonl", 1)
+        log.append(Attempt(11, 5.0, "", {"training.micro_batch": 2}, [1]))
+        log.append(Exit("stopped", "stopped"))
+        assert read_history(tmp_path).ended
+        log.append(Waiting("asked to go on"))
+        history = read_history(tmp_path)
+        assert not history.ended
+        assert (history.overrides, history.gpus) == ({"training.micro_batch": 2}, [1])
 
 
 def test_whole(tmp_path: Path) -> None:

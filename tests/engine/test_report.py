@@ -132,7 +132,9 @@ def test_an_escape_left_open_in_a_sample_hides_nothing_else() -> None:
 
 def test_gpus() -> None:
     machine = probe(FakeNvml(RTX_4090, A100_MIG))
-    head, card, first, second, cpu = gpu_table(machine, {0: GpuSample(0, 19.3, 98.0, None, 71.0)}).split("\n")
+    head, card, first, second, cpu = gpu_table(
+        machine, {machine.gpus[0].uuid: GpuSample(0, 19.3, 98.0, None, 71.0)}
+    ).split("\n")
     assert card.split() == ["0", "RTX", "4090", "19.3", "24.0", "98", "–", "71"]
     assert "A100-SXM4-80GB MIG 3g.40gb MIG" in first
     assert first == second

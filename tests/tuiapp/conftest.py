@@ -41,7 +41,7 @@ class Driver:
         """Press keys."""
         await self.pilot.press(*keys)
 
-    async def until(self, condition: Callable[[], object], seconds: float = 5) -> None:
+    async def until(self, condition: Callable[[], object], seconds: float = 20) -> None:
         """Wait until it is true."""
         end = time.monotonic() + seconds
         while not condition():
@@ -50,9 +50,9 @@ class Driver:
             await self.pilot.pause()
             await asyncio.sleep(0.01)
 
-    async def shows(self, *texts: str) -> None:
+    async def shows(self, *texts: str, seconds: float = 20) -> None:
         """Wait until the screen shows all of these."""
-        await self.until(lambda: all(text in self.screen() for text in texts))
+        await self.until(lambda: all(text in self.screen() for text in texts), seconds)
 
     def screen(self) -> str:
         """What the terminal shows, as text."""

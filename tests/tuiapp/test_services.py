@@ -1,0 +1,108 @@
+"""The real services: on the example database, and from the form to a finished run."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.helpers import Deck, kill_everything
+from tests.tuiapp.conftest import Driver
+from tests.tuiapp.fakes import FakeServices
+from tuiapp.app import TuneDeckApp
+from tuiapp.services import Services
+from tuiapp.snapshot import NewRun
+
+EXAMPLE = Path(__file__).parent.parent.parent / "experiments.db.example"
+
+
+@pytest.fixture
+def example(tmp_path: Path) -> Path:
+    return Path(shutil.copy(EXAMPLE, tmp_path / "experiments.db"))
+
+
+def test_a_snapshot_of_the_example(example: Path) -> None:
+    services = Services(example)
+    snapshot = services.snapshot(None)
+    best = next(run for run in snapshot.runs if run.name == "captain-lora-r16")
+    assert (best.status, best.method, best.rank, best.step, best.total_steps) == ("finished", "lora", 16, 20, 20)
+    assert best.best_eval is not None
+    assert best.spark[0] > best.spark[-1]
+    detail = services.snapshot(best.id).detail
+    assert detail is not None
+    assert [step for step, _ in detail.curves["loss"]] == [float(i) for i in range(1, 21)]
+    assert detail.samples[0].step == 0
+    assert detail.samples[-1].text.startswith("Ahoy")
+    assert "2 x rank" in detail.reasons["method.alpha"]
+    assert detail.memory_peak is not None
+    assert detail.memory_total is not None
+    assert 0 < detail.memory_peak < detail.memory_total
+
+
+def test_a_failed_run_tells_why(example: Path) -> None:
+    services = Services(example)
+    failed = next(run for run in services.snapshot(None).runs if run.status == "failed")
+    detail = services.snapshot(failed.id).detail
+    assert detail is not None
+    assert detail.error_title == "The data cannot be trained on"
+    assert "16 tokens" in detail.error_message
+    assert "max_length" in detail.error_hint
+
+
+def test_a_database_that_cannot_be_read_is_a_sentence(tmp_path: Path) -> None:
+    broken = tmp_path / "experiments.db"
+    broken.write_text("this is no database, and long enough not to be taken for an empty one")
+    snapshot = Services(broken).snapshot(None)
+    assert snapshot.runs == ()
+    assert "cannot be opened" in (snapshot.problem or "")
+    assert broken.read_text().startswith("this is no database")
+
+
+def test_no_database_is_no_problem_and_none_is_made(tmp_path: Path) -> None:
+    snapshot = Services(tmp_path / "experiments.db").snapshot(None)
+    assert (snapshot.runs, snapshot.problem) == ((), None)
+    assert snapshot.machine.ram_total is not None
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_form_is_checked_without_asking_the_network(tiny_model: Path, rows: Path, tmp_path: Path) -> None:
+    services = Services(tmp_path / "experiments.db")
+    good = services.check(NewRun(str(tiny_model), str(rows), "qlora"))
+    assert good.model_ok
+    assert good.data_ok
+    assert {field for field, _, _ in good.plan} >= {"method.rank", "training.learning_rate"}
+    assert all(why for _, _, why in good.plan)
+    bad = services.check(NewRun("some/model", str(tmp_path / "absent.jsonl"), "lora"))
+    assert "hub is asked" in bad.model_text
+    assert not bad.data_ok
+    assert "no file" in bad.data_text
+    assert not services.check(NewRun("", "", "lora")).model_ok
+
+
+def test_paths_are_completed(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").touch()
+    (tmp_path / "runs").mkdir()
+    (tmp_path / ".hidden").touch()
+    assert Services(tmp_path / "x.db").complete_path(f"{tmp_path}/r") == [f"{tmp_path}/rows.jsonl", f"{tmp_path}/runs/"]
+    assert Services(tmp_path / "x.db").complete_path("/absent/r") == []
+
+
+@pytest.mark.slow
+async def test_from_the_form_to_a_finished_run(tiny_model: Path, rows: Path, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    app = TuneDeckApp(Services(home / "experiments.db"))
+    try:
+        async with app.run_test(size=(80, 24)) as pilot:
+            deck = Driver(app, pilot, FakeServices())
+            await deck.shows("No runs yet")
+            await pilot.press(
+                "n", *str(tiny_model), "enter", *str(rows), "enter", "enter", *"first", "enter", *"12", "enter"
+            )
+            await deck.shows("Ready")
+            await pilot.press("enter")
+            await deck.shows("Runs › first", "running", seconds=30)
+            await deck.shows("✓ finished", "step 12 of 12", seconds=120)
+    finally:
+        kill_everything(home)
+    (run,) = Deck(home / "experiments.db").json("runs")
+    assert (run["name"], run["status"], run["latest"]["loss"]["step"]) == ("first", "finished", 12)
