@@ -109,7 +109,7 @@ class TestHistory:
         worker(tmp_path, (3, Started(12, 6.0, "h")))
         assert read_history(tmp_path).last is None
 
-    def test_a_resumed_run_has_not_ended(self, tmp_path: Path) -> None:
+    def test_what_was_learnt_is_kept_when_it_goes_on(self, tmp_path: Path) -> None:
         log = EventFile(tmp_path / "supervisor.jsonl", 1)
         log.append(Attempt(11, 5.0, "", {"training.micro_batch": 2}, [1]))
         log.append(Exit("stopped", "stopped"))
