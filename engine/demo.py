@@ -158,11 +158,21 @@ def _wait(database: Path, run_id: str, say: Callable[[str], object]) -> runs.Row
     return run
 
 
+def farewell(database: Path, run_id: str) -> str:
+    """What is printed when the app is left: both answers so far, and where to look next."""
+    db = open_database(database)
+    try:
+        samples = records.samples(db, run_id)
+    finally:
+        db.close()
+    return f"{_before_and_after(samples)}\n\nLook again: tunedeck --db {database}, or: tunedeck --db {database} show {run_id}"
+
+
 def _before_and_after(samples: list[runs.Row]) -> str:
     lines = []
     for prompt in PROMPTS:
         of_prompt = [s for s in samples if s["prompt"] == prompt]
-        if of_prompt:
+        if len(of_prompt) > 1:
             lines += [f"> {prompt}", f"  before  {of_prompt[0]['text']}", f"  after   {of_prompt[-1]['text']}"]
     return "\n".join(lines)
 

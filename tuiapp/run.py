@@ -2,6 +2,7 @@
 
 import argparse
 import functools
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -42,4 +43,8 @@ def open_app(options: argparse.Namespace) -> int:
         open_run = demo.start_in_background(database)
     services = cast("ServicesProtocol", LateServices(database))
     TuneDeckApp(services, ascii=options.ascii, theme=options.theme, open_run=open_run).run()
+    if open_run:
+        from engine import demo
+
+        sys.stdout.write(demo.farewell(database, open_run) + "\n")
     return 0
