@@ -1,17 +1,22 @@
 """Text from outside (data rows, model names, logs) made safe to draw on a terminal."""
 
 import re
+import unicodedata
 
-# CSI and OSC sequences first, whole, so that their parameters do not stay behind as text; then any control
-# character left. Bidirectional overrides are included: they reorder what the reader sees.
-_ESCAPES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?|\x1b[PX^_][^\x1b]*(?:\x1b\\)?|\x1b.")
-_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+# CSI, OSC and the other strings first, whole, so that their parameters do not stay behind as text
+_ESCAPES = re.compile(r"\x1b(?:\][^\x07\x1b]*(?:\x07|\x1b\\)?|\[[0-?]*[ -/]*[@-~]?|[PX^_][^\x1b]*(?:\x1b\\)?|.?)", re.S)
+# Control, format (direction marks, zero width), surrogate, private and unassigned characters
+_INVISIBLE = {"Cc", "Cf", "Cs", "Co", "Cn"}
 
 
 def clean(text: str, keep_lines: bool = True) -> str:
-    """Strip terminal control sequences; newlines and tabs stay, or become spaces if `keep_lines` is false."""
-    text = _CONTROLS.sub("", _ESCAPES.sub("", text))
-    return text if keep_lines else re.sub(r"[\n\t]+", " ", text)
+    """Strip what a terminal would obey or not show; newlines and tabs stay, or become spaces if `keep_lines` is false."""
+    text = _ESCAPES.sub("", text)
+    if not keep_lines:
+        text = re.sub(r"[\n\t]+", " ", text)
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(c for c in text if c in "\n\t" or unicodedata.category(c) not in _INVISIBLE)
 
 
 def tail(text: str, lines: int) -> list[str]:

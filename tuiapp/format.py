@@ -6,23 +6,18 @@ Text from outside (names, log lines, samples) goes through `clean` first: a term
 import math
 import re
 import time
-import unicodedata
 
 from rich.cells import cell_len, set_cell_size
+
+from engine import text as text_of
 
 DASH = "–"
 ELLIPSIS = "…"
 
-_ESCAPES = re.compile(r"\x1b(?:\][^\x07\x1b]*(?:\x07|\x1b\\)?|\[[0-?]*[ -/]*[@-~]?|[PX^_][^\x1b]*(?:\x1b\\)?|.?)", re.S)
-_INVISIBLE = {"Cc", "Cf", "Cs", "Co", "Cn"}
-
 
 def clean(text: str) -> str:
     """One line of text that is safe to draw: no escape sequences, control or direction characters."""
-    text = _ESCAPES.sub("", text).replace("\n", " ").replace("\t", " ")
-    if text.isascii() and text.isprintable():
-        return text
-    return "".join(c for c in text if unicodedata.category(c) not in _INVISIBLE)
+    return text_of.clean(text, keep_lines=False)
 
 
 def plain(value: str) -> str:
