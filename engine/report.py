@@ -20,7 +20,7 @@ def number(value: Any, digits: int = 3) -> str:
     value = float(value)
     if not math.isfinite(value):
         return str(value)
-    return f"{value:,.{digits}f}"
+    return f"{value:,.{digits}f}" if value == 0 or abs(value) >= 10**-digits else f"{value:.1e}"
 
 
 def duration(seconds: float | None) -> str:
