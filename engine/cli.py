@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import shutil
 import sqlite3
 import sys
 import time
@@ -20,6 +21,7 @@ from engine.store.connection import DatabaseError, open_database, writable
 from engine.text import clean
 
 Options = argparse.Namespace
+RUN_HELP = "id, unique beginning of one, or name"
 BUSY_HINT = "Another program may hold it, or the disk is full. Runs go on and lose nothing: try again."
 
 
@@ -59,7 +61,9 @@ def build_parser() -> argparse.ArgumentParser:
     """The parser of all verbs. Global flags may stand before or behind the verb."""
     common = everywhere()
     parser = argparse.ArgumentParser(
-        prog="tunedeck", description="Fine-tune language models from a terminal.", parents=[common, app()]
+        prog="tunedeck",
+        description="Fine-tune language models from a terminal. Without a verb: the app.",
+        parents=[common, app()],
     )
     parser.set_defaults(verb=None)
     verbs = parser.add_subparsers(metavar="VERB")
@@ -74,7 +78,7 @@ def build_parser() -> argparse.ArgumentParser:
     verb("gpus", gpus, "the GPUs of this machine")
     verb("doctor", doctor, "is this machine ready, and what is missing")
     train_ = verb("train", train, "start a run and follow it")
-    train_.add_argument("spec", nargs="?", type=Path, metavar="SPEC.yaml")
+    train_.add_argument("spec", nargs="?", type=Path, metavar="SPEC.yaml", help="a specification: see the README")
     train_.add_argument("--model", help="a directory, a .gguf file or a hub id")
     train_.add_argument("--data", help="a .json or .jsonl file, Alpaca or messages")
     train_.add_argument(
@@ -83,17 +87,15 @@ def build_parser() -> argparse.ArgumentParser:
     train_.add_argument("--detach", action="store_true", help="return at once; the run goes on")
     runs_ = verb("runs", list_runs, "list the runs, newest first")
     runs_.add_argument("--all", action="store_true", help="archived ones too")
-    verb("show", show, "everything about one run").add_argument(
-        "run", metavar="RUN", help="id, unique prefix of it, or name"
-    )
+    verb("show", show, "everything about one run").add_argument("run", metavar="RUN", help=RUN_HELP)
     logs_ = verb("logs", logs, "what the run's worker printed", as_json=False)
-    logs_.add_argument("run", metavar="RUN")
+    logs_.add_argument("run", metavar="RUN", help=RUN_HELP)
     logs_.add_argument("-f", "--follow", action="store_true", help="go on until the run ends")
     stop_ = verb("stop", stop, "ask runs to save and stop")
-    stop_.add_argument("run", nargs="+", metavar="RUN")
+    stop_.add_argument("run", nargs="+", metavar="RUN", help=RUN_HELP)
     stop_.add_argument("--now", action="store_true", help="kill them, save nothing")
     resume_ = verb("resume", resume, "continue a run from its last checkpoint, and follow it")
-    resume_.add_argument("run", metavar="RUN")
+    resume_.add_argument("run", metavar="RUN", help=RUN_HELP)
     resume_.add_argument("--detach", action="store_true", help="return at once; the run goes on")
     demo_ = verb("demo", demo, "train a small model on this machine, about two minutes")
     demo_.add_argument("--headless", action="store_true", help="without the app")
@@ -159,6 +161,7 @@ def train(options: Options) -> int:
     if not options.json:
         chosen = [[r.field, str(r.value)[:40], r.why] for r in prepared.reasons]
         print(report.table(["recommended", "value", "why"], chosen) + "\n")
+        print(f"run {run_id}  in {paths.run_directory(path, run_id)}", flush=True)
     return follow(path, run_id, options)
 
 
@@ -205,7 +208,9 @@ def _ended(db: sqlite3.Connection, run: runs.Row, options: Options) -> int:
     if options.json:
         emit(run | {"checkpoints": records.checkpoints(db, run["id"]), "samples": records.samples(db, run["id"])})
     else:
-        print(f"{report.GLYPHS[run['status']]} {run['status']}: {clean(run['exit_reason'] or '')}")
+        print(f"{report.GLYPHS[run['status']]} {run['name']} {run['status']}: {clean(run['exit_reason'] or '')}")
+        for artifact in records.artifacts(db, run["id"]):
+            print(f"  {artifact['kind']} in {artifact['path']}")
     if run["status"] in ("finished", "stopped"):
         return 0
     hint = failed["data"]["hint"] if failed else f"See the log: tunedeck logs {run['id']}"
@@ -226,7 +231,8 @@ def list_runs(options: Options) -> int:
     if options.json:
         emit(rows)
     else:
-        print(report.runs_table(rows) if rows else "No runs yet.")
+        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+        print(report.runs_table(rows, width) if rows else "No runs yet.")
     return 0
 
 
@@ -240,7 +246,10 @@ def show(options: Options) -> int:
         emit(run | {"metrics": curves, "events": events, "samples": samples,
                     "checkpoints": records.checkpoints(db, run["id"]), "artifacts": records.artifacts(db, run["id"])})  # fmt: skip
     else:
-        print(report.run_page(run | {"params": runs.params(db, run["id"])}, events, samples))
+        directory = paths.run_directory(database(options), run["id"])
+        page = run | {"params": runs.params(db, run["id"]), "directory": str(directory),
+                      "checkpoints": records.checkpoints(db, run["id"]), "artifacts": records.artifacts(db, run["id"])}  # fmt: skip
+        print(report.run_page(page, events, samples))
     return 0
 
 

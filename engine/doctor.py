@@ -8,7 +8,6 @@ from pathlib import Path
 
 from engine.hardware import Hardware, probe, ram_used
 from engine.models import known_models
-from engine.store.migrations import VERSION
 
 PACKAGES = ("torch", "transformers", "trl", "peft", "datasets", "accelerate", "bitsandbytes")
 TESTED = {"torch": "2.13", "transformers": "5.23", "trl": "1.16", "peft": "0.21"}
@@ -86,4 +85,4 @@ def _models() -> Check:
 def _database(database: Path) -> Check:
     if not database.exists():
         return Check("database", "ok", f"{database} will be made by the first run")
-    return Check("database", "ok", f"{database}, schema {VERSION} wanted")
+    return Check("database", "ok", str(database))

@@ -140,7 +140,7 @@ def describe(event: ev.Event) -> tuple[str, str]:
         case ev.Failed():
             return "error", event.message
         case ev.Finished():
-            return "note", f"finished at step {event.step}"
+            return "note", f"model saved, {event.bytes / 2**20:,.0f} MiB"
         case ev.Stopped():
             return "note", f"stopped at step {event.step}" + (
                 "" if event.checkpoint else ", nothing to resume from yet"

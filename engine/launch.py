@@ -55,9 +55,8 @@ def prepare(spec: RunSpec) -> Prepared:
         load(spec.data.validation, spec.data.format, spec.data.columns)
     gpu = _check_devices(spec)
     no_gpu = not gpu and spec.compute.devices == "auto"
-    if (
-        no_gpu
-    ):  # what is stored is what will be used: a card that appears later must not be trained on as if it were a CPU
+    if no_gpu:
+        # what is stored is what will be used: a card that appears later must not be trained on as if it were a CPU
         spec = spec.model_copy(update={"compute": spec.compute.model_copy(update={"devices": "cpu"})})
     spec, reasons = fill(_absolute(spec), model, len(data.rows), gpu)
     if no_gpu:
@@ -67,11 +66,8 @@ def prepare(spec: RunSpec) -> Prepared:
                         "Set evaluation.every and data.validation.")  # fmt: skip
     if len(data.rows) - validation_rows(spec.data.validation, len(data.rows)) < 1:
         raise DataError("No row is left to train on", "All rows are held out.", "Lower data.validation.")
-    prompts = spec.evaluation.prompts
-    if prompts is None:
-        prompts = (
-            [next(m["content"] for m in data.rows[0].messages if m["role"] == "user")[:500]] if _has_user(data) else []
-        )
+    if spec.evaluation.prompts is None:
+        prompts = [m["content"][:500] for m in data.rows[0].messages if m["role"] == "user"][:1]
         spec = spec.model_copy(update={"evaluation": spec.evaluation.model_copy(update={"prompts": prompts})})
         reasons.append(Reason("evaluation.prompts", prompts, "the first row's question, to see the answer change"))
     return Prepared(spec, reasons, model, data)
@@ -94,10 +90,6 @@ def _check_devices(spec: RunSpec) -> bool:
             "Lower compute.processes: one process a GPU.",
         )
     return bool(allowed)
-
-
-def _has_user(data: Loaded) -> bool:
-    return any(m["role"] == "user" for m in data.rows[0].messages)
 
 
 def _absolute(spec: RunSpec) -> RunSpec:

@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from engine.text import clean
@@ -44,23 +45,42 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[in
     return "\n".join(lines)
 
 
+COLUMNS = ("id", "status", "name", "model", "method", "loss", "best eval", "peak GiB", "tok/s", "time")
+
+
 def last(run: dict[str, Any], key: str, which: str = "last") -> Any:
     return run["latest"].get(key, {}).get(which)
 
 
-def runs_table(runs: list[dict[str, Any]]) -> str:
-    """The list of runs, newest first."""
-    rows = []
+def short(value: Any) -> str:
+    """A value of any size in a few characters: `4,642`, `0.1747`, `6.8e-06`; a dash if unknown."""
+    if value is None:
+        return "–"
+    value = float(value)
+    return f"{value:,.0f}" if value.is_integer() and abs(value) < 1e12 else f"{value:.4g}"
+
+
+def runs_table(runs: list[dict[str, Any]], width: int | None = None) -> str:
+    """The list of runs, newest first. What does not fit into `width` characters is left out, the model first."""
+    columns: dict[str, list[str]] = {name: [] for name in COLUMNS}
     for run in runs:
         ended = run["ended_at"] or time.time()
-        took = ended - run["started_at"] if run["started_at"] else None
-        rows.append([
-            run["id"], f"{GLYPHS[run['status']]} {run['status']}", run["name"], run["model"], run["method"],
-            number(last(run, "loss")), number(last(run, "eval_loss", "best")),
-            number(last(run, "memory_allocated_gib", "max"), 1), number(last(run, "tokens_per_second"), 0), duration(took),
-        ])  # fmt: skip
-    head = ["id", "status", "name", "model", "method", "loss", "best eval", "peak GiB", "tok/s", "time"]
-    return table(head, rows, right=(5, 6, 7, 8, 9))
+        rank = run.get("spec", {}).get("method", {}).get("rank") if run["method"] != "full" else None
+        cells = [
+            run["id"], f"{GLYPHS[run['status']]} {run['status']}", run["name"], run["model"],
+            f"{run['method']} r{rank}" if rank else run["method"], number(last(run, "loss")),
+            number(last(run, "eval_loss", "best")), number(last(run, "memory_allocated_gib", "max"), 1),
+            number(last(run, "tokens_per_second"), 0), duration(ended - run["started_at"] if run["started_at"] else None),
+        ]  # fmt: skip
+        for name, cell in zip(COLUMNS, cells, strict=True):
+            columns[name].append(cell)
+    for dropped in (None, "model", "tok/s", "method", "peak GiB"):
+        columns.pop(dropped or "", None)
+        right = [i for i, name in enumerate(columns) if name in COLUMNS[5:]]
+        text = table(list(columns), list(zip(*columns.values(), strict=True)), right)
+        if width is None or max(map(len, text.split("\n"))) <= width:
+            break
+    return text
 
 
 def progress_line(run: dict[str, Any]) -> str:
@@ -71,7 +91,8 @@ def progress_line(run: dict[str, Any]) -> str:
     step, total = progress["step"], progress["total"]
     return (
         f"step {step} of {total}  {100 * step // total} %  loss {number(last(run, 'loss'))}"
-        f"  {number(last(run, 'tokens_per_second'), 0)} tok/s  {progress.get('phase') or ''}"
+        f"  {number(last(run, 'tokens_per_second'), 0)} tok/s"
+        + (f"  {progress['phase']}" if progress.get("phase") and not run["ended_at"] else "")
     )
 
 
@@ -80,8 +101,16 @@ def run_page(run: dict[str, Any], events: list[dict[str, Any]], samples: list[di
     lines = [f"{clean(run['name'])}   {run['id']}   {GLYPHS[run['status']]} {run['status']}"]
     if run["exit_reason"]:
         lines.append(f"  {clean(run['exit_reason'])}")
-    lines += [f"  {progress_line(run)}", ""]
-    summary = [[k, number(v["last"], 4), number(v["min"], 4), number(v["max"], 4), str(v["step"])]
+    failed = next((e for e in reversed(events) if e["type"] == "failed"), None)
+    if failed and run["status"] in ("failed", "oom"):
+        lines.append(f"  {clean(failed['data'].get('hint', ''))}")
+    lines += [f"  {progress_line(run)}", f"  {run.get('directory', '')}"]
+    for made in [*run.get("checkpoints", []), *run.get("artifacts", [])]:
+        name = f"checkpoint {made['step']}" if "step" in made else made["kind"]
+        gone = "" if Path(made["path"]).exists() else "  (removed)"
+        lines.append(f"  {name:<14} {made['bytes'] / 2**20:>7,.0f} MiB  {clean(made['path'])}{gone}")
+    lines.append("")
+    summary = [[k, short(v["last"]), short(v["min"]), short(v["max"]), str(v["step"])]
                for k, v in sorted(run["latest"].items())]  # fmt: skip
     if summary:
         lines += [table(["metric", "last", "min", "max", "step"], summary, right=(1, 2, 3, 4)), ""]

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from engine.errors import SpecError
 from engine.text import clean
 
-Every = Annotated[float, Field(ge=0, description="steps; below 1 a fraction of an epoch; 0 never")]
+Every = Annotated[int | float, Field(ge=0, description="steps; below 1 a fraction of an epoch; 0 never")]
 
 
 class Section(BaseModel):
@@ -30,13 +30,13 @@ class DataSpec(Section):
     format: Literal["alpaca", "messages"] | None = None
     columns: dict[str, str] = Field(default_factory=dict, description="our column name to the file's")
     template: str | None = Field(None, description="chatml or a Jinja file; the model's own if None")
-    validation: float | str | None = Field(None, description="a fraction, a number of rows, or a file")
+    validation: int | float | str | None = Field(None, description="a fraction, a number of rows, or a file")
     max_rows: int | None = Field(None, ge=1)
 
     @field_validator("validation")
     @classmethod
-    def _not_negative(cls, value: float | str | None) -> float | str | None:
-        if isinstance(value, float) and value < 0:
+    def _not_negative(cls, value: int | float | str | None) -> int | float | str | None:
+        if isinstance(value, int | float) and value < 0:
             raise ValueError("must not be negative")
         return value
 
@@ -167,7 +167,7 @@ def parse(raw: Any) -> RunSpec:
 
 def _sentence(problem: Any) -> str:
     # a field of several types has a problem for each, under a name for the type: one sentence is enough
-    loc = [part for part in problem["loc"] if part not in ("float", "str", "list[str]", "list[int]")]
+    loc = [part for part in problem["loc"] if part not in ("int", "float", "str", "list[str]", "list[int]")]
     path = ".".join(str(part) for part in loc if not str(part).startswith("literal")) or "spec"
     if problem["type"] == "extra_forbidden":
         return f"{path} is not a known key"

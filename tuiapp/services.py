@@ -186,9 +186,9 @@ def _about_model(path: str, here: bool) -> tuple[str, bool]:
         facts = inspect_model(path)
     except TuneDeckError as error:
         return f"{error.message} {error.hint}", False
-    size = f"{facts.parameters / 1e9:.2f} B parameters, " if facts.parameters else ""
+    size = f"{facts.parameters / 1e6:,.0f} M parameters, " if facts.parameters else ""
     template = "chat template" if facts.has_template else "no chat template"
-    return f"{facts.architecture}, {size}{facts.size / 2**30:.2f} GiB on disk, {template}", True
+    return f"{facts.architecture}, {size}{facts.size / 2**30:.2f} GiB, {template}", True
 
 
 def _about_data(path: str) -> tuple[str, bool]:

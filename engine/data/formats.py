@@ -48,6 +48,11 @@ def load(path: str | Path, wanted: str | None = None, columns: dict[str, str] | 
     raw = _read(path)
     if not raw:
         raise DataError("The data is empty", f"{path} holds no rows.", "Give a file with at least one row.")
+    absent = sorted(set((columns or {}).values()) - {key for _, row in raw for key in row})
+    if absent:
+        there = ", ".join(clean(k, False) for k in sorted(raw[0][1])[:12])
+        raise DataError("A column that you named is not there", f"{path} has no column {', '.join(absent)}; it has {there}.",
+                        "Correct data.columns: our name to the file's.")  # fmt: skip
     renamed = [(line, _rename(row, columns or {})) for line, row in raw]
     chosen, evidence = _detect(path, renamed, wanted, columns or {})
     convert: Callable[[dict[str, Any]], list[Message]] = _from_alpaca if chosen == "alpaca" else _from_messages
@@ -77,6 +82,8 @@ def describe_dropped(dropped: dict[str, list[int]]) -> str:
 def _read(path: Path) -> list[tuple[int, dict[str, Any]]]:
     if not path.exists():
         raise DataError("The data was not found", f"There is no file {path}.", "Check the path.")
+    if path.is_dir():
+        raise DataError("The data is a directory", f"{path} is no file.", "Name a .json or .jsonl file in it.")
     suffixes = [s.lower() for s in path.suffixes if s.lower() != ".gz"]
     kind = suffixes[-1] if suffixes else ""
     if kind not in (".json", ".jsonl"):

@@ -53,13 +53,18 @@ def fill(spec: RunSpec, model: ModelFacts, rows: int, gpu: bool) -> tuple[RunSpe
     steps = steps_for(spec.model_copy(update=sections), train_rows)
     held_out = rows > train_rows or isinstance(sections["data"].validation, str)
     every = max(1, round(steps / 5))
-    choose("evaluation", "every", every if held_out else 0, "five times in the run" if held_out else "no rows held out")
+    choose(
+        "evaluation",
+        "every",
+        every if held_out else 0,
+        f"about {max(1, steps // every)} times in the run" if held_out else "no rows held out",
+    )
     with_evaluation = sections["evaluation"].every if held_out else 0
     choose(
         "saving",
         "every",
         with_evaluation or every,
-        "with each evaluation" if with_evaluation else "five times in the run",
+        "with each evaluation" if with_evaluation else f"about {max(1, steps // every)} times in the run",
     )
     return spec.model_copy(update=sections), reasons
 
@@ -67,12 +72,10 @@ def fill(spec: RunSpec, model: ModelFacts, rows: int, gpu: bool) -> tuple[RunSpe
 def _data(choose: Any, rows: int, gpu: bool) -> None:
     most = 500 if gpu else 8
     if rows < 20:
-        choose("data", "validation", 0.0, f"{rows} rows are too few to hold any out")
+        choose("data", "validation", 0, f"{rows} rows are too few to hold any out")
     else:
         count = max(1, min(most, round(rows * 0.05)))
-        choose(
-            "data", "validation", float(count), f"5 % of the rows, at most {most} {'on a GPU' if gpu else 'on a CPU'}"
-        )
+        choose("data", "validation", count, f"5 % of the rows, at most {most} {'on a GPU' if gpu else 'on a CPU'}")
 
 
 def _method(choose: Any, spec: RunSpec) -> None:
@@ -89,7 +92,9 @@ def _training(choose: Any, spec: RunSpec, model: ModelFacts, rows: int, gpu: boo
     small = model.parameters is not None and model.parameters < 500_000_000
     choose("training", "learning_rate", LEARNING_RATE[kind],
            "full fine-tuning moves every weight" if kind == "full" else "adapters take ten times what full fine-tuning takes")  # fmt: skip
-    choose("training", "epochs", 3.0 if rows < 20_000 else 1.0, f"{rows:,} rows")
+    most = spec.training.max_steps
+    choose("training", "epochs", 3.0 if rows < 20_000 else 1.0,
+           f"not used: max_steps {most} decides" if most else f"{rows:,} rows: small data is seen three times, large once")  # fmt: skip
     choose("training", "micro_batch", 4, "a common start" if gpu else "a CPU gains nothing from larger ones")
     micro = spec.training.micro_batch or 4
     choose("training", "accumulation", max(1, 16 // micro) if gpu else 1,
