@@ -91,10 +91,14 @@ class Run:
         return shown
 
     def wait(self, *statuses: str, seconds: float = 180) -> dict[str, Any]:
-        row: dict[str, Any] = wait_for(
-            lambda: row if (row := self.row())["status"] in statuses else None, seconds, f"{self.id} {statuses}"
-        )
-        return row
+        """The run's row once it has one of these statuses; what is known of it if it never has."""
+        try:
+            wait_for(lambda: self.row()["status"] in statuses, seconds)
+        except AssertionError:
+            alive = {name: self.processes(name) for name in ("engine.supervisor", "engine.worker")}
+            tails = [(self.directory / name).read_text()[-2000:] for name in ("supervisor.jsonl", "output.log")]
+            raise AssertionError(f"{statuses} not in {seconds} s: {self.row()}\n{alive}\n" + "\n".join(tails)) from None
+        return self.row()
 
     def step(self) -> int:
         """The last step that the worker reported."""

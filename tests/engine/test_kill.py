@@ -91,12 +91,12 @@ def check_nothing_lost(run: Run, victims: tuple[str, ...]) -> None:
         if SUPERVISOR in victims:
             assert run.shown()["status"] in ("crashed", "finished")
         else:
-            run.wait("crashed", "finished", seconds=10)
+            run.wait("crashed", "finished", seconds=60)
         assert run.stored() == run.reported()
         assert run.row()["exit_reason"]
     else:
         assert run.shown()["status"] in ("starting", "running", "finished")
-        wait_for(lambda: run.processes(SUPERVISOR) or run.row()["status"] == "finished", 10, "an adopting supervisor")
+        wait_for(lambda: run.processes(SUPERVISOR) or run.row()["status"] == "finished", 60, "an adopting supervisor")
 
 
 @pytest.mark.slow
@@ -134,7 +134,7 @@ def test_killing_a_torchrun_agent_leaves_no_rank_behind_and_resume_works(
     run.kill("torch.distributed.run")
     row = run.wait("crashed", seconds=30)
     assert "SIGKILL" in row["exit_reason"]
-    wait_for(lambda: not run.processes(WORKER), 10, "the end of the ranks")
+    wait_for(lambda: not run.processes(WORKER), 60, "the end of the ranks")
     assert run.stored() == run.reported()
     assert deck("resume", run.id, "--detach").returncode == 0
     run.wait("finished")
