@@ -90,10 +90,11 @@ def one(db: sqlite3.Connection, run_id: str) -> Row:
 
 
 def params(db: sqlite3.Connection, run_id: str) -> list[tuple[str, str | None]]:
-    """The specification, flattened: path and value."""
-    return [
-        (r[0], r[1]) for r in db.execute("SELECT path, value FROM params WHERE run_id = ? ORDER BY path", (run_id,))
-    ]
+    """The specification as a person reads it, flattened: path and value. How it would quantise is left out if it does not."""
+    rows = db.execute(
+        "SELECT path, value FROM params JOIN runs ON runs.id = run_id WHERE run_id = ?"
+        " AND (method = 'qlora' OR path NOT LIKE 'method.quantization.%') ORDER BY path", (run_id,))  # fmt: skip
+    return [(r[0], r[1]) for r in rows]
 
 
 def active(db: sqlite3.Connection) -> list[sqlite3.Row]:
