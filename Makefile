@@ -33,6 +33,7 @@ bench: install
 	$(BIN)/python -m bench.startup
 	$(BIN)/python -m bench.reporting
 	$(BIN)/python -m bench.overhead
+	$(BIN)/python -m bench.vram_published
 
 screenshots: install
 	$(BIN)/python -m docs.screenshots

@@ -29,7 +29,7 @@ def main() -> None:
     arguments = trainer_arguments(spec, Path(sys.argv[2]), len(train), evaluate=held_out is not None)
     trainer = SFTTrainer(
         model=load_model(spec, facts), args=SFTConfig(**arguments), train_dataset=train, eval_dataset=held_out,
-        processing_class=tokenizer, peft_config=peft_config(spec),
+        processing_class=tokenizer, peft_config=peft_config(spec, facts),
     )  # fmt: skip
     trainer.remove_callback(PrinterCallback)
     trainer.train()

@@ -32,7 +32,7 @@ def specification(directory: Path) -> RunSpec:
     data.write_text("".join(json.dumps(row) + "\n" for row in demo.rows()))
     spec = parse({
         "model": {"path": demo.demo_model()}, "data": {"path": str(data), "validation": 0},
-        "training": {"max_steps": STEPS, "micro_batch": 2, "max_length": 256},
+        "method": {"kind": "lora"}, "training": {"max_steps": STEPS, "micro_batch": 2, "max_length": 256},
         "evaluation": {"every": 0, "prompts": []}, "saving": {"every": 0},
     })  # fmt: skip
     local = ready_model(spec, Reporter(directory, 1)).path

@@ -45,6 +45,11 @@ def _text(app: TuneDeckApp) -> str:
     return "\n".join("".join(segment.text for segment in strip) for strip in app.screen._compositor.render_strips())
 
 
+def _is_planned(text: str) -> bool:
+    """The plan page, in the wide form with the other cards."""
+    return "At the peak" in text and "looking …" not in text
+
+
 async def main() -> None:
     with tempfile.TemporaryDirectory(prefix="tunedeck-") as directory:
         database = Path(directory) / "experiments.db"
@@ -56,6 +61,9 @@ async def main() -> None:
             )
         typed = ("n", *model, "enter", *str(data), "enter")
         await picture(database, "new-80x24", (80, 24), typed, lambda text: "Ready" in text)
+        for width, height in ((80, 24), (160, 48)):
+            planned = ("f2", *"meta-llama/Llama-3.1-8B", "f2")
+            await picture(database, f"plan-{width}x{height}", (width, height), planned, _is_planned)
         run_id = launch.create(database, launch.prepare(demo.specs(data, model)[0]))
         for width, height in ((80, 24), (160, 48)):
             await picture(

@@ -1,6 +1,7 @@
-"""Every verb. Exit codes: 0 done, 1 the run or job failed, 2 bad input."""
+"""Every verb. Exit codes: 0 done, 1 the run or job failed, 2 bad input, 3 it does not fit."""
 
 import argparse
+import contextlib
 import json
 import os
 import shutil
@@ -12,11 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from engine import launch, paths, report
-from engine.errors import RunError, StoreError, TuneDeckError
+from engine.errors import NoFit, RunError, StoreError, TuneDeckError
 from engine.options import app, everywhere
+from engine.planner.calibrate import PastRun
+from engine.planner.rules import RANKS
 from engine.reconcile import reconcile
-from engine.spec import apply_sets, parse, read_yaml
-from engine.store import metrics, records, runs
+from engine.spec import RunSpec, apply_sets, parse, read_yaml
+from engine.store import metrics, plans, records, runs
 from engine.store.connection import DatabaseError, open_database, writable
 from engine.text import clean
 
@@ -77,6 +80,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     verb("gpus", gpus, "the GPUs of this machine")
     verb("doctor", doctor, "is this machine ready, and what is missing")
+    plan_flags(verb("plan", plan, "what fits, how fast, and why; nothing is downloaded or started"))
     train_ = verb("train", train, "start a run and follow it")
     train_.add_argument("spec", nargs="?", type=Path, metavar="SPEC.yaml", help="a specification: see the README")
     train_.add_argument("--model", help="a directory, a .gguf file or a hub id")
@@ -84,6 +88,7 @@ def build_parser() -> argparse.ArgumentParser:
     train_.add_argument(
         "--set", dest="sets", action="append", default=[], metavar="a.b=c", help="any field of the specification"
     )
+    train_.add_argument("--anyway", action="store_true", help="start even if the planner says that it does not fit")
     train_.add_argument("--detach", action="store_true", help="return at once; the run goes on")
     runs_ = verb("runs", list_runs, "list the runs, newest first")
     runs_.add_argument("--all", action="store_true", help="archived ones too")
@@ -100,6 +105,31 @@ def build_parser() -> argparse.ArgumentParser:
     demo_ = verb("demo", demo, "train a small model on this machine, about two minutes")
     demo_.add_argument("--headless", action="store_true", help="without the app")
     return parser
+
+
+def plan_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", metavar="MODEL", help="a directory, a .gguf file, a hub id, or a name in the catalog")
+    parser.add_argument("--data", metavar="FILE", help="rows, for their number and length")
+    parser.add_argument("--gpu", action="append", metavar="DESC", help="auto, a card (rtx4090), a size (24GiB), with a "
+                        "count (2xrtx4090); again for others to compare")  # fmt: skip
+    parser.add_argument(
+        "--method", choices=["full", "lora", "qlora", "dora", "rslora"], help="recommended if open, as all below"
+    )
+    parser.add_argument("--rank", type=int, metavar="R")
+    parser.add_argument("--targets", metavar="T", help="all-linear, attention, or module names with commas")
+    parser.add_argument("--micro-batch", type=int, metavar="N", help="rows a card sees at once")
+    parser.add_argument("--max-length", type=int, metavar="N", help="tokens")
+    parser.add_argument("--optimizer", metavar="O", help="as in transformers: adamw_torch_fused, adamw_8bit, ...")
+    parser.add_argument("--attention", metavar="A", help="sdpa, eager, flash_attention_2")
+    parser.add_argument("--no-checkpointing", action="store_true", help="keep all activations")
+    parser.add_argument("--goal", choices=list(RANKS), default="instructions", help="what should change")
+    parser.add_argument("--price", type=float, metavar="P", help="what an hour of one card costs")
+    parser.add_argument("--stack", choices=["current", "hf448"], default="current", help="library versions to model")
+    parser.add_argument("--exact", action="store_true", help="trace the real step too, about 20 s, no GPU needed")
+    parser.add_argument("--probe", action="store_true", help="run two real steps on this machine's GPU, random weights")
+    parser.add_argument(
+        "--set", dest="sets", action="append", default=[], metavar="a.b=c", help="any field of the specification"
+    )
 
 
 def database(options: Options) -> Path:
@@ -155,14 +185,70 @@ def train(options: Options) -> int:
         if value is not None:
             old = raw.get(section)
             raw = {**raw, section: {**(old if isinstance(old, dict) else {}), key: value}}
-    prepared = launch.prepare(parse(apply_sets(raw, options.sets)))
     path = database(options)
+    prepared = launch.prepare(parse(apply_sets(raw, options.sets)), options.anyway, past_runs(path))
     run_id = launch.create(path, prepared)
     if not options.json:
         chosen = [[r.field, str(r.value)[:40], r.why] for r in prepared.reasons]
         print(report.table(["recommended", "value", "why"], chosen) + "\n")
         print(f"run {run_id}  in {paths.run_directory(path, run_id)}", flush=True)
     return follow(path, run_id, options)
+
+
+def past_runs(path: Path) -> list[PastRun]:
+    """What was predicted and measured on this machine; nothing without a database."""
+    if not path.exists():
+        return []
+    with contextlib.closing(open_database(path, create=False)) as db:
+        return plans.history(db)
+
+
+def plan(options: Options) -> int:
+    from engine.planner.ask import plan_spec, prepare_request
+    from engine.planner.plan import as_json, nearest_hint
+    from engine.planner.recommend import recommend, with_trace
+    from engine.report_plan import plan_page
+
+    spec = plan_spec(options.model, options.data, vars(options), options.sets)
+    cards = options.gpu or ["auto"]
+    requests = [
+        prepare_request(spec, gpu, options.goal, options.stack, options.price, options.data is not None)
+        for gpu in cards
+    ]
+    history = past_runs(database(options))
+    made, *others = [recommend(request, history) for request in requests]
+    traced = None
+    if options.exact or made.request.shape is None:
+        from engine.planner.exact import exact
+
+        print("Tracing the real step: about 20 s ...", file=sys.stderr)
+        traced = exact(made.request.facts.config, made.choice.spec)
+        made = with_trace(made, traced)
+    probed = probe_here(made.request.facts.config, made.choice.spec) if options.probe else None
+    if options.json:
+        document = as_json(made) | ({"exact": traced} if traced else {}) | ({"probe": probed} if probed else {})
+        emit(document | ({"others": [as_json(one) for one in others]} if others else {}))
+    else:
+        width = min(100, shutil.get_terminal_size().columns)
+        rows = [(c.description, one.choice) for one in others if (c := one.request.cards)]
+        print(plan_page(made, width, rows))
+        if traced:
+            print(report.traced(traced, made.choice.memory.peak if made.choice.memory else None))
+        if probed:
+            print(report.probed(probed, made.choice.memory.peak if made.choice.memory else None))
+    if made.choice.fits == "no":
+        print_error(NoFit("This plan cannot be carried out", made.problems[0], nearest_hint(made)))
+        return 3
+    return 0
+
+
+def probe_here(config: dict[str, Any], spec: RunSpec) -> dict[str, Any]:
+    """Two real steps of that on this machine. Raises TuneDeckError."""
+    from engine.hardware import probe as hardware
+    from engine.planner.probe import card_for, probe
+
+    print("Probing: two real steps, about a minute ...", file=sys.stderr)
+    return probe(config, spec, card_for(spec, hardware().gpus))
 
 
 def follow(path: Path, run_id: str, options: Options) -> int:

@@ -78,11 +78,13 @@ def demo_model() -> str:
 def specs(data: Path, model: str) -> list[RunSpec]:
     """The two runs: a LoRA that learns the voice, and a smaller, shorter one to compare it with."""
     common = {"model": {"path": model}, "data": {"path": str(data), "validation": 8}, "saving": {"every": 10}}
-    training = {"max_steps": STEPS, "micro_batch": 4, "learning_rate": 1e-3, "max_length": 256}
+    training = {"max_steps": STEPS, "micro_batch": 4, "accumulation": 1, "learning_rate": 1e-3, "max_length": 256,
+                "warmup": 0.03, "weight_decay": 0.0, "max_grad_norm": 1.0}  # fmt: skip
+    adapter = {"kind": "lora", "dropout": 0.05}
     return [
-        parse({**common, "method": {"rank": 16}, "training": training, "evaluation": {"every": 10, "prompts": PROMPTS},
+        parse({**common, "method": adapter | {"rank": 16}, "training": training, "evaluation": {"every": 10, "prompts": PROMPTS},
                "run": {"name": "captain-lora-r16", "project": "demo", "tags": ["demo"]}}),
-        parse({**common, "method": {"rank": 2}, "training": training | {"max_steps": 8, "learning_rate": 3e-4},
+        parse({**common, "method": adapter | {"rank": 2}, "training": training | {"max_steps": 8, "learning_rate": 3e-4},
                "evaluation": {"every": 8, "prompts": []},
                "run": {"name": "captain-lora-r2", "project": "demo", "tags": ["demo"]}}),
     ]  # fmt: skip

@@ -5,6 +5,7 @@ TuneDeckError          bad input or a failed request; the command line exits wit
 ├── ModelError         the base model cannot be found or read
 ├── DataError          the data cannot be read or trained on
 ├── StoreError         the database cannot be opened or is from another version
+├── NoFit              what was asked for does not fit on the cards; exit code 3
 ├── RunError           the run named does not exist, or cannot do what was asked
 └── SpaceError         no room, or no permission, where something has to be written
 """
@@ -36,6 +37,12 @@ class DataError(TuneDeckError):
 
 class StoreError(TuneDeckError):
     """The database cannot be opened."""
+
+
+class NoFit(TuneDeckError):
+    """What was asked for does not fit on the cards."""
+
+    exit_code = 3
 
 
 class RunError(TuneDeckError):

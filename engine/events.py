@@ -55,7 +55,10 @@ class Metric:
 
 @dataclass(frozen=True)
 class Memory:
-    """Peak of the allocator and what it reserved, GiB. Without a GPU both are the process's peak resident size."""
+    """Peak of the allocator and what it reserved, GiB. Without a GPU both are the process's peak resident size.
+
+    `components`, once after the first step: GiB of the tensors that stay (weights, adapter, optimizer).
+    """
 
     type: ClassVar[str] = "memory"
     step: int
@@ -63,6 +66,7 @@ class Memory:
     reserved_gib: float
     total_gib: float
     device: str = "cpu"
+    components: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -256,7 +260,7 @@ def _numbers(name: str, body: dict[str, Any]) -> dict[str, Any]:
     """The fields of an event with their numbers as numbers: "nan" and "inf" were texts on the line."""
     for key in _FLOATS[name]:
         value = body.get(key)
-        if key == "values":
+        if key in ("values", "components") and key in body:
             body[key] = {str(k): float(v) for k, v in body[key].items()}
         elif isinstance(value, str):
             body[key] = float(value)

@@ -83,6 +83,8 @@ def _apply(db: sqlite3.Connection, run_id: str, source: str, record: Record) -> 
             records.set_progress(db, run_id, attempt, time, **fields)
         case ev.Memory():
             runs.set_device(db, run_id, event.device, event.total_gib)
+            if event.components:
+                runs.set_components(db, run_id, event.components)
         case ev.GpuSamples():
             records.add_gpu_samples(db, run_id, time, event.samples)
         case ev.Phase():

@@ -1,5 +1,6 @@
 """Starts, stops and resumes runs; checks everything that can be checked before anything is written."""
 
+import dataclasses
 import fcntl
 import os
 import shutil
@@ -13,16 +14,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine import outcome, paths
+from engine.cards import own_cards
 from engine.data.formats import Loaded, load
-from engine.errors import DataError, RunError, SpaceError, SpecError
+from engine.errors import DataError, NoFit, RunError, SpaceError, SpecError
 from engine.events import Waiting
 from engine.files import EventFile, write_private
-from engine.hardware import probe
+from engine.hardware import Gpu, probe
 from engine.ingest import ingest
 from engine.models import TEMPLATE_HINT, ModelFacts, inspect_model
 from engine.outcome import usable
+from engine.planner.ask import request_for
+from engine.planner.calibrate import PastRun
 from engine.planner.disk import disk_needed
-from engine.planner.recommend import Reason, fill, validation_rows
+from engine.planner.plan import Plan, Request, as_json, nearest_hint
+from engine.planner.recommend import recommend
+from engine.planner.rules import Reason
+from engine.planner.steps import validation_rows
 from engine.spec import RunSpec, to_yaml
 from engine.store import runs
 from engine.store.connection import open_database, transaction
@@ -39,10 +46,15 @@ class Prepared:
     reasons: list[Reason]
     model: ModelFacts
     data: Loaded
+    plan: Plan
 
 
-def prepare(spec: RunSpec) -> Prepared:
-    """Check model and data and fill what is open. Writes nothing. Raises TuneDeckError."""
+def prepare(spec: RunSpec, anyway: bool = False, history: list[PastRun] | None = None) -> Prepared:
+    """Check model and data and fill what is open. Writes nothing. Raises TuneDeckError.
+
+    `anyway`: start what the planner says does not fit. `history`: past runs of this machine, which correct the planner.
+    """
+    _runnable(spec)
     model = inspect_model(spec.model.path, spec.model.revision)
     data = load(spec.data.path, spec.data.format, spec.data.columns, spec.data.max_rows)
     if not model.has_template and not spec.data.template:
@@ -53,12 +65,20 @@ def prepare(spec: RunSpec) -> Prepared:
         )
     if isinstance(spec.data.validation, str):
         load(spec.data.validation, spec.data.format, spec.data.columns)
-    gpu = _check_devices(spec)
-    no_gpu = not gpu and spec.compute.devices == "auto"
+    gpus = _check_devices(spec)
+    no_gpu = not gpus and spec.compute.devices == "auto"
     if no_gpu:
         # what is stored is what will be used: a card that appears later must not be trained on as if it were a CPU
         spec = spec.model_copy(update={"compute": spec.compute.model_copy(update={"devices": "cpu"})})
-    spec, reasons = fill(_absolute(spec), model, len(data.rows), gpu)
+    cards = own_cards(gpus)
+    alike = [g.index for g in gpus if cards and g.name == cards.name and (g.memory_total or 0.0) >= cards.memory]
+    plan = _planned(request_for(_absolute(spec), model, data, cards), anyway, history or [])
+    spec, reasons = plan.choice.spec, [r for r in plan.choice.reasons if r.why]
+    if len(alike) < len(gpus):  # another kind of card may be too small for what was planned
+        spec = spec.model_copy(update={"compute": spec.compute.model_copy(update={"devices": alike})})
+        reasons.append(
+            Reason("compute.devices", alike, f"the cards that it is planned for: {cards.name if cards else ''}")
+        )
     if no_gpu:
         reasons.append(Reason("compute.devices", "cpu", "no GPU is usable on this machine"))
     if spec.evaluation.early_stopping and not spec.evaluation.every:
@@ -70,11 +90,38 @@ def prepare(spec: RunSpec) -> Prepared:
         prompts = [m["content"][:500] for m in data.rows[0].messages if m["role"] == "user"][:1]
         spec = spec.model_copy(update={"evaluation": spec.evaluation.model_copy(update={"prompts": prompts})})
         reasons.append(Reason("evaluation.prompts", prompts, "the first row's question, to see the answer change"))
-    return Prepared(spec, reasons, model, data)
+    return Prepared(spec, reasons, model, data, plan)
 
 
-def _check_devices(spec: RunSpec) -> bool:
-    """Whether GPUs will train. Raises SpecError if the cards that the spec names are not there, or too few."""
+def _planned(request: Request, anyway: bool, history: list[PastRun]) -> Plan:
+    """The plan on one card, on all of them if it does not fit on one. Raises NoFit unless `anyway`."""
+    many, spec = request.cards, request.spec
+    alone = spec.compute.processes == 1 and spec.compute.sharding == "ddp"
+    one = dataclasses.replace(many, count=1) if many and alone else many
+    plan = recommend(dataclasses.replace(request, cards=one), history)
+    if plan.choice.fits == "no" and many and many.count > 1:
+        plan = recommend(request, history)
+    if plan.choice.fits == "no" and not anyway:
+        raise NoFit("The run does not fit", plan.problems[0], nearest_hint(plan))
+    return plan
+
+
+def _runnable(spec: RunSpec) -> None:
+    """Raises SpecError for what can be planned and not yet trained."""
+    if spec.objective != "sft":
+        raise SpecError(
+            "This objective cannot be trained yet", f"objective is {spec.objective}; only sft is trained.", ""
+        )
+    if spec.compute.sharding in ("zero2", "zero3"):
+        raise SpecError(
+            "DeepSpeed is not run yet", "compute.sharding may be ddp or fsdp.", "Use fsdp: it shares as zero3 does."
+        )
+    if spec.compute.sharding == "fsdp" and spec.compute.devices == "cpu":
+        raise SpecError("FSDP needs GPUs", "On a CPU the trainer would silently train without it.", "Use sharding=ddp.")
+
+
+def _check_devices(spec: RunSpec) -> tuple[Gpu, ...]:
+    """The GPUs that may train. Raises SpecError if the cards that the spec names are not there, or too few."""
     cards = probe().gpus
     allowed = usable(spec, cards)
     wanted = spec.compute.devices
@@ -89,7 +136,7 @@ def _check_devices(spec: RunSpec) -> bool:
             f"compute.processes is {spec.compute.processes}, the spec allows {len(allowed)} GPUs.",
             "Lower compute.processes: one process a GPU.",
         )
-    return bool(allowed)
+    return tuple(allowed)
 
 
 def _absolute(spec: RunSpec) -> RunSpec:
@@ -125,7 +172,7 @@ def create(database: Path, prepared: Prepared) -> str:
     try:
         spec = _named(db, prepared)
         write_private(run_dir / "spec.yaml", to_yaml(spec))
-        plan = {"reasons": [vars(r) for r in prepared.reasons]}
+        plan = as_json(prepared.plan) | {"reasons": [vars(r) for r in prepared.reasons]}
         with transaction(db):
             runs.insert(db, run_id, spec, plan, socket.gethostname(), now)
         try:
@@ -164,7 +211,7 @@ def _new_directory(database: Path, now: float) -> tuple[str, Path]:
 def _named(db: sqlite3.Connection, prepared: Prepared) -> RunSpec:
     """The specification with a name that no other run has: `smollm2-lora-r16`, `smollm2-lora-r16-2`, ..."""
     spec = prepared.spec
-    method = spec.method.kind + (f"-r{spec.method.rank}" if spec.method.kind != "full" else "")
+    method = str(spec.method.kind) + (f"-r{spec.method.rank}" if spec.method.kind != "full" else "")
     base = (
         spec.run.name
         or f"{prepared.model.name.lower().removesuffix('.gguf').split('/')[-1][:24].rstrip('-._')}-{method}"

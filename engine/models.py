@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from engine import catalog
 from engine.errors import ModelError
 from engine.text import clean
 
@@ -38,6 +39,8 @@ class ModelFacts:
     size: int
     has_template: bool
     local: bool = True
+    licence: str | None = None
+    config: dict[str, Any] = dataclasses.field(default_factory=dict, repr=False, compare=False)
 
     @property
     def label(self) -> str:
@@ -45,24 +48,25 @@ class ModelFacts:
         return clean(self.name, keep_lines=False)
 
 
-def inspect_model(path: str, revision: str | None = None) -> ModelFacts:
-    """The facts of a directory, a `.gguf` file, or a hub id in the cache (else its config is fetched).
+def inspect_model(path: str, revision: str | None = None, weights: bool = True) -> ModelFacts:
+    """The facts of a directory, a `.gguf` file, a hub id in the cache, a name in the catalog, or a hub id elsewhere.
 
+    Without `weights` a config.json is enough, and the catalog answers before the network is asked: that is for planning.
     Raises ModelError for a model that cannot be found, read, or trained on.
     """
     local = Path(path).expanduser()
     if local.is_dir():
-        return _from_directory(local)
+        return _from_directory(local, weights=weights)
     if local.is_file():
         return _from_gguf(local)
     if path.startswith(("/", ".", "~")) or path.count("/") > 1 or path.endswith(".gguf"):
         raise ModelError(
             "The model was not found", f"There is no file or directory {clean(path, False)}.", "Check the path."
         )
-    return _from_hub(path, revision)
+    return _from_hub(path, revision, weights)
 
 
-def _from_directory(path: Path, name: str | None = None, source: str = "directory") -> ModelFacts:
+def _from_directory(path: Path, name: str | None = None, source: str = "directory", weights: bool = True) -> ModelFacts:
     if not (path / "config.json").is_file():
         files = sorted(path.glob("*.gguf"))
         if len(files) == 1:
@@ -79,8 +83,15 @@ def _from_directory(path: Path, name: str | None = None, source: str = "director
         raise ModelError(
             "The model's config.json cannot be read", f"{path}: {error}", "Copy the model again."
         ) from None
-    weights = _weight_files(path)
-    return _from_config(config, path=path, name=name or path.resolve().name, source=source, weights=weights)
+    if not isinstance(config, dict):
+        raise ModelError("The model's config.json makes no sense", f"{path}: it is no object.", "Copy the model again.")
+    try:
+        files = _weight_files(path)
+    except ModelError:
+        if weights:
+            raise
+        files = []
+    return _from_config(config, path=path, name=name or path.resolve().name, source=source, weights=files)
 
 
 def _weight_files(path: Path) -> list[Path]:
@@ -109,8 +120,8 @@ def _weight_files(path: Path) -> list[Path]:
 def _from_config(config: dict[str, Any], path: Path, name: str, source: str, weights: list[Path]) -> ModelFacts:
     try:
         text = config.get("text_config") or config
-        heads = int(text.get("num_attention_heads") or text["n_head"])
-        hidden = int(text.get("hidden_size") or text["n_embd"])
+        heads = _positive(text, "num_attention_heads", "n_head")
+        hidden = _positive(text, "hidden_size", "n_embd")
         return ModelFacts(
             path=str(path),
             source=source,
@@ -127,6 +138,7 @@ def _from_config(config: dict[str, Any], path: Path, name: str, source: str, wei
             dtype=config.get("dtype") or config.get("torch_dtype"),
             size=sum(file.stat().st_size for file in weights),
             has_template=_has_template(path),
+            config=config,
         )
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         raise ModelError(
@@ -134,6 +146,15 @@ def _from_config(config: dict[str, Any], path: Path, name: str, source: str, wei
             f"{path}/config.json lacks or garbles {error}.",
             "Give a decoder-only model (Llama, Qwen, Mistral, Gemma, ...).",
         ) from None
+
+
+def _positive(config: dict[str, Any], *names: str) -> int:
+    """The first of the names that is there, a number. Raises ModelError if it is not above zero, KeyError without any."""
+    name = next((name for name in names if config.get(name) is not None), names[0])
+    value = int(config[name])
+    if value < 1:
+        raise ModelError("The model's config.json makes no sense", f"{name} is {value}.", "Copy the model again.")
+    return value
 
 
 def _count_parameters(weights: list[Path]) -> int | None:
@@ -205,11 +226,34 @@ def _read_gguf(path: Path, size: int, _modified: int) -> ModelFacts:
             dtype="gguf",
             size=size,
             has_template=bool(value("tokenizer.chat_template")),
+            config=_gguf_config(arch, value, vocab, {tensor.name for tensor in reader.tensors}),
         )
     except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
         raise ModelError(
             "The GGUF file cannot be read", f"{path}: {clean(str(error), False)[:200]}", "Copy it again."
         ) from None
+
+
+GGUF_TYPES = {"falcon": "falcon", "gemma": "gemma", "gemma2": "gemma2", "gemma3": "gemma3_text", "gpt2": "gpt2", "llama": "llama",
+              "olmo2": "olmo2", "phi3": "phi3", "qwen2": "qwen2", "qwen3": "qwen3", "smollm3": "smollm3"}  # fmt: skip
+"""llama.cpp's names of architectures in transformers' words; Mistral's is llama."""
+
+
+def _gguf_config(arch: str, value: Any, vocab: int, tensors: set[str]) -> dict[str, Any]:
+    """As much of a config.json as a GGUF file tells."""
+    known = {
+        "model_type": GGUF_TYPES.get(arch, arch),
+        "hidden_size": value(f"{arch}.embedding_length"),
+        "num_hidden_layers": value(f"{arch}.block_count"),
+        "intermediate_size": value(f"{arch}.feed_forward_length"),
+        "num_attention_heads": value(f"{arch}.attention.head_count"),
+        "num_key_value_heads": value(f"{arch}.attention.head_count_kv"),
+        "head_dim": value(f"{arch}.attention.key_length"),
+        "max_position_embeddings": value(f"{arch}.context_length"),
+        "vocab_size": vocab,
+        "tie_word_embeddings": "output.weight" not in tensors,
+    }
+    return {name: fact for name, fact in known.items() if fact is not None}
 
 
 def hub_cache() -> Path:
@@ -235,11 +279,20 @@ def on_this_machine(path: str, revision: str | None = None) -> bool:
     return Path(path).expanduser().exists() or cached_snapshot(path, revision) is not None
 
 
-def _from_hub(model_id: str, revision: str | None) -> ModelFacts:
+def _from_hub(model_id: str, revision: str | None, weights: bool) -> ModelFacts:
+    known = catalog.find_model(model_id)
+    if known:
+        model_id = known.id
     snapshot = cached_snapshot(model_id, revision)
     if snapshot:
         with contextlib.suppress(ModelError):  # a download that was cut off: the hub has the rest
-            return _from_directory(snapshot, name=model_id, source="hub cache")
+            return _from_directory(snapshot, name=model_id, source="hub cache", weights=weights)
+    if known and not weights and revision is None:
+        facts = _from_config(known.config, path=Path(known.id), name=known.id, source="catalog", weights=[])
+        return dataclasses.replace(
+            facts, path=known.id, parameters=known.parameters, licence=known.licence, context=known.context,
+            has_template=known.template, local=False,
+        )  # fmt: skip
     facts = _from_config(_hub_config(model_id, revision), path=Path(model_id), name=model_id, source="hub", weights=[])
     return dataclasses.replace(facts, path=model_id, parameters=None, has_template=True, local=False)
 

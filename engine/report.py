@@ -114,6 +114,9 @@ def run_page(run: dict[str, Any], events: list[dict[str, Any]], samples: list[di
                for k, v in sorted(run["latest"].items())]  # fmt: skip
     if summary:
         lines += [table(["metric", "last", "min", "max", "step"], summary, right=(1, 2, 3, 4)), ""]
+    planned = _predicted(run)
+    if planned:
+        lines += [table(["memory", "predicted GiB", "measured GiB"], planned, right=(1, 2)), ""]
     reasons = {r["field"]: r["why"] for r in (run["plan"] or {}).get("reasons", [])}
     shown = [[path, value, reasons.get(path, "")] for path, value in run["params"] if value not in (None, "", "[]")]
     lines += [table(["setting", "value", "why"], shown), ""]
@@ -125,6 +128,20 @@ def run_page(run: dict[str, Any], events: list[dict[str, Any]], samples: list[di
         if e["type"] != "sample"
     ]
     return "\n".join(lines)
+
+
+def _predicted(run: dict[str, Any]) -> list[list[str]]:
+    """Predicted beside measured memory by component, where a GPU trains; without one the prediction is of another thing."""
+    plan, environment = run["plan"] or {}, run.get("environment") or {}
+    if not plan.get("memory") or environment.get("device") != "cuda":
+        return []
+    measured = dict(environment.get("memory_components") or {})
+    rows = [
+        [name, number(value, 2), number(measured.get(name), 2)] for name, value in plan["memory"]["components"].items()
+    ]
+    peak, reserved = (last(run, f"memory_{key}_gib", "max") for key in ("allocated", "reserved"))
+    rows.append(["allocator peak", number(plan["memory"]["peak_gib"], 2), number(peak, 2)])
+    return [*rows, ["device", number(plan["memory"]["device_gib"], 2), f"{number(reserved, 2)} reserved"]]
 
 
 def gpu_table(hardware: Any, samples: dict[str, Any]) -> str:
@@ -144,3 +161,26 @@ def gpu_table(hardware: Any, samples: dict[str, Any]) -> str:
         lines.append(f"No GPU: {hardware.problem}")
     lines.append(f"CPU {hardware.cpu}, {hardware.cores} cores, {hardware.ram_total:.1f} GiB RAM")
     return "\n".join(lines)
+
+
+def traced(result: dict[str, Any], closed_form: int | None) -> str:
+    """The traced step beside the closed form."""
+    peak = result["peak_allocated"] / 2**30
+    text = f"Traced step: allocator peak {peak:.2f} GiB, reserved about {result['peak_reserved'] / 2**30:.2f} GiB"
+    if closed_form:
+        text += f"; the closed form said {closed_form / 2**30:.2f} GiB ({100 * (closed_form / result['peak_allocated'] - 1):+.1f} %)"
+    return text
+
+
+def probed(result: dict[str, Any], predicted: int | None) -> str:
+    """Two real steps beside the prediction."""
+    if result.get("oom"):
+        return f"Probed on {result['device']}: out of memory ({clean(result.get('message') or '', False)[:120]})"
+    peak = result["max_memory_allocated"] / 2**30
+    what = "allocator peak" if result["measure"] == "allocator" else "resident memory"
+    text = f"Probed on {result['device']}: {what} {peak:.2f} GiB, {result['seconds_per_step']:.2f} s a step"
+    if predicted and result["measure"] == "allocator":
+        text += (
+            f"; predicted {predicted / 2**30:.2f} GiB ({100 * (predicted / result['max_memory_allocated'] - 1):+.1f} %)"
+        )
+    return text

@@ -42,17 +42,17 @@ class DataSpec(Section):
 
 
 class QuantizationSpec(Section):
-    bits: Literal[4] = 4
+    bits: Literal[4, 8] = 4
     type: Literal["nf4", "fp4"] = "nf4"
     double: bool = True
 
 
 class MethodSpec(Section):
-    kind: Literal["lora", "qlora", "full"] = "lora"
+    kind: Literal["lora", "qlora", "full"] | None = None
     rank: int | None = Field(None, ge=1, le=4096)
     alpha: float | None = Field(None, gt=0)
     dropout: float | None = Field(None, ge=0, lt=1)
-    targets: str | list[str] = Field("all-linear", description="all-linear, attention, or module names")
+    targets: str | list[str] | None = Field(None, description="all-linear, attention, or module names")
     variant: Literal["dora", "rslora"] | None = None
     modules_to_save: list[str] = Field(default_factory=list)
     quantization: QuantizationSpec = QuantizationSpec()
@@ -68,13 +68,13 @@ class TrainingSpec(Section):
     long_rows: Literal["drop", "cut"] = "drop"
     packing: bool | None = None
     checkpointing: bool | None = None
-    optimizer: str = "adamw_torch_fused"
+    optimizer: str | None = Field(None, description="as transformers names it: adamw_torch_fused, adamw_8bit, ...")
     precision: Literal["bf16", "mixed", "fp32"] | None = None
-    attention: str = "sdpa"
+    attention: str | None = Field(None, description="sdpa, eager, flash_attention_2, ...")
     schedule: str = "cosine"
-    warmup: float = Field(0.03, ge=0, description="steps; below 1 a fraction of all steps")
-    weight_decay: float = Field(0.0, ge=0)
-    max_grad_norm: float = Field(1.0, ge=0)
+    warmup: float | None = Field(None, ge=0, description="steps; below 1 a fraction of all steps")
+    weight_decay: float | None = Field(None, ge=0)
+    max_grad_norm: float | None = Field(None, ge=0)
     seed: int = Field(42, ge=0)
 
 
@@ -114,7 +114,9 @@ class ExtraSpec(Section):
 class ComputeSpec(Section):
     devices: Literal["auto", "cpu"] | list[int] = "auto"
     processes: int = Field(1, ge=1)
-    sharding: Literal["ddp"] = "ddp"
+    sharding: Literal["ddp", "fsdp", "zero2", "zero3"] = Field(
+        "ddp", description="how several processes share the work"
+    )
 
 
 class RunSection(Section):
@@ -134,7 +136,7 @@ class RunSpec(Section):
 
     model: ModelSpec
     data: DataSpec
-    objective: Literal["sft"] = "sft"
+    objective: Literal["sft", "dpo", "reward", "grpo"] = "sft"
     method: MethodSpec = MethodSpec()
     training: TrainingSpec = TrainingSpec()
     evaluation: EvaluationSpec = EvaluationSpec()

@@ -50,3 +50,12 @@ def test_the_tables_named_are_those_of_the_database() -> None:
     named = re.findall(r"`(\w+)`", README.split("Tables:")[1].split("##")[0])
     assert len(named) >= 10
     assert [t for t in named if not re.search(rf"CREATE (TABLE|VIEW) {t}\b", INITIAL)] == []
+
+
+def test_the_figures_of_accuracy_are_those_that_the_benchmark_printed() -> None:
+    printed = sorted((ROOT / "bench" / "results").glob("*-vram-published.txt"))[-1].read_text()
+    summary = dict(re.findall(r"^(TuneDeck|accelerate|16 bytes) {2,}(\d.*%)$", printed, re.M))
+    shown = re.findall(r"^\| (TuneDeck|`accelerate|16 bytes)[^|]*\|(.*)\|$", README, re.M)
+    assert len(shown) == 3
+    for name, figures in shown:
+        assert [f.strip() for f in figures.split("|")] == re.split(r" {2,}", summary[name.strip("`")])

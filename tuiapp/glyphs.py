@@ -46,6 +46,7 @@ _ASCII = str.maketrans(
         **dict(zip("▁▂▃▄▅▆▇█", "_.-=+*%#", strict=True)),
         **dict(zip("▸◆★▌━─│╌╭╮╰╯▀·–›→↑↓←’‹°", ">#*|=-|-++++\".->>^v<'< ", strict=True)),
         "›": ">",
+        **dict(zip("▓▒░±", "%+:~", strict=True)),
         "⎿": "`",
     }
 )

@@ -4,6 +4,7 @@ Everything here may block; the app calls it from threads only.
 """
 
 import contextlib
+import dataclasses
 import functools
 import json
 import os
@@ -12,21 +13,39 @@ import socket
 import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from engine import demo, hardware, launch, paths
+from engine import catalog, demo, hardware, launch, paths
 from engine.data.formats import describe_dropped, load
 from engine.errors import TuneDeckError
 from engine.models import inspect_model, known_models, on_this_machine
 from engine.outcome import last_words
 from engine.reconcile import reconcile
 from engine.spec import RunSpec, parse
-from engine.store import metrics, runs
+from engine.store import metrics, plans, runs
 from engine.store.connection import Connection, DatabaseError, open_database, writable
 from tuiapp.detail import run_detail, run_line
-from tuiapp.snapshot import FormCheck, GpuLine, Machine, NewRun, RunDetail, RunLine, Snapshot
+from tuiapp.snapshot import (
+    CardPlan,
+    FormCheck,
+    GpuLine,
+    Machine,
+    NewRun,
+    PlanChoice,
+    PlanPage,
+    PlanValues,
+    RunDetail,
+    RunLine,
+    Snapshot,
+    Traced,
+)
+
+if TYPE_CHECKING:
+    from engine.planner.calibrate import PastRun
+    from engine.planner.plan import Request
+    from tuiapp.planning import Desk
 
 LINE_KEYS = ("loss", "eval_loss", "memory_allocated_gib", "tokens_per_second", "learning_rate")
 LOG_LINES = 200
@@ -41,6 +60,8 @@ class Services:
         self._local = threading.local()  # an SQLite connection belongs to the thread that made it
         self._sparks: dict[tuple[str, int], tuple[float, ...]] = {}
         self._read: tuple[Any, tuple[RunLine, ...], RunDetail | None] | None = None
+        self._desks: dict[tuple[NewRun, str], Desk] = {}
+        self._request: tuple[Any, Request] | None = None
 
     @functools.cached_property
     def _hardware(self) -> hardware.Hardware:
@@ -135,7 +156,7 @@ class Services:
 
     def start(self, form: NewRun) -> str:
         """Check everything, write the run and start it; its id. Raises TuneDeckError."""
-        return launch.create(self.database, launch.prepare(_spec(form)))
+        return launch.create(self.database, launch.prepare(_spec(form), history=self._history()))
 
     def check(self, form: NewRun) -> FormCheck:
         """What can be said of the form before anything starts. Never raises for what the user typed."""
@@ -145,7 +166,7 @@ class Services:
         plan: tuple[tuple[str, str, str], ...] = ()
         if model_ok and data_ok and here:
             try:
-                reasons = launch.prepare(_spec(form)).reasons
+                reasons = launch.prepare(_spec(form), history=self._history()).reasons
                 plan = tuple((r.field, json.dumps(r.value, ensure_ascii=False), r.why) for r in reasons)
             except TuneDeckError as error:
                 model_text, model_ok = f"{error.message} {error.hint}", False
@@ -169,12 +190,78 @@ class Services:
             return [*known_models(), demo.demo_model()]
         return known_models()
 
+    def plan_models(self) -> list[str]:
+        """Models that can be planned for: those on this machine and those of the catalog."""
+        return list(dict.fromkeys([*self.models(), *catalog.models()]))
+
+    def plan(self, form: NewRun, card: str = "") -> PlanPage:
+        """The plan for a form whose data may be open, on a card of `PlanPage.cards`. Raises TuneDeckError."""
+        from tuiapp import planning
+
+        form = dataclasses.replace(form, chosen=())
+        desk = planning.open_desk(form, card, self._asked(form), self._hardware, self._history())
+        self._desks[form, desk.card] = desk
+        return planning.page_of(desk)
+
+    def what_if(self, page: PlanPage, values: PlanValues) -> PlanChoice:
+        """What other values cost. Fast enough for the event loop: arithmetic, no file is read."""
+        from tuiapp import planning
+
+        return planning.turned(self._desks[page.form, page.card], values)
+
+    def nearest(self, page: PlanPage, values: PlanValues) -> PlanChoice | None:
+        """The nearest choice that fits where these values do not."""
+        from tuiapp import planning
+
+        return planning.nearest(self._desks[page.form, page.card], values)
+
+    def other_cards(self, page: PlanPage) -> tuple[CardPlan, ...]:
+        """The best that fits on common cards."""
+        from tuiapp import planning
+
+        return planning.other_cards(self._desks[page.form, page.card])
+
+    def trace(self, page: PlanPage, values: PlanValues) -> Traced:
+        """Trace the real step with these values: about 20 s, no GPU needed. Raises TuneDeckError."""
+        from engine.planner.exact import exact
+        from tuiapp import planning
+
+        desk = self._desks[page.form, page.card]
+        found = exact(desk.plan.request.facts.config, planning.spec_of(desk, values))
+        return Traced(found["peak_allocated"] / 2**30, found["peak_reserved"] / 2**30)
+
+    def _asked(self, form: NewRun) -> "Request":
+        """The request of a form with the method open; model and data are read again only when they changed."""
+        from engine.planner.ask import NO_DATA, prepare_request
+
+        data = Path(form.data).expanduser()
+        changed = data.stat().st_mtime if form.data and data.exists() else None
+        key = (form.model, form.data, form.max_steps, changed)
+        if self._request is None or self._request[0] != key:
+            open_form = dataclasses.replace(form, data=form.data or NO_DATA, method="")
+            self._request = key, prepare_request(_spec(open_form), data=bool(form.data))
+        return self._request[1]
+
+    def _history(self) -> "list[PastRun]":
+        """What was predicted and measured on this machine; nothing where that cannot be read."""
+        if not self.database.exists():
+            return []
+        try:
+            return plans.history(self._db())
+        except (TuneDeckError, DatabaseError):
+            return []
+
 
 def _spec(form: NewRun) -> RunSpec:
-    return parse({
-        "model": {"path": form.model}, "data": {"path": form.data}, "method": {"kind": form.method},
+    method = {"kind": "lora", "variant": "dora"} if form.method == "dora" else {"kind": form.method or None}
+    raw: dict[str, dict[str, Any]] = {
+        "model": {"path": form.model}, "data": {"path": form.data}, "method": method,
         "training": {"max_steps": form.max_steps}, "run": {"name": form.name or None},
-    })  # fmt: skip
+    }  # fmt: skip
+    for path, value in form.chosen:
+        section, _, name = path.partition(".")
+        raw.setdefault(section, {})[name] = value
+    return parse(raw)
 
 
 def _about_model(path: str, here: bool) -> tuple[str, bool]:

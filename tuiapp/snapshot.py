@@ -5,6 +5,7 @@ A value that was not measured is None and is drawn as a dash.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 Points = tuple[tuple[float, float], ...]
 """(step, value) pairs in order of step; a non-finite value is NaN and breaks the line."""
@@ -150,6 +151,8 @@ class NewRun:
     method: str
     name: str = ""
     max_steps: int | None = None
+    chosen: tuple[tuple[str, Any], ...] = ()
+    """Fields of the specification that the plan page settled, by path: `training.micro_batch` to 4."""
 
 
 @dataclass(frozen=True)
@@ -162,3 +165,111 @@ class FormCheck:
     data_ok: bool
     plan: tuple[tuple[str, str, str], ...] = ()
     """(field, value, why) of what will be chosen."""
+
+
+@dataclass(frozen=True)
+class PlanValues:
+    """What one turns on the plan page. `method` is one of `tuiapp.planning.METHODS`; `rank` is kept while all weights train."""
+
+    method: str
+    rank: int
+    targets: str
+    max_length: int
+    micro_batch: int
+    accumulation: int
+    checkpointing: bool
+    packing: bool
+    optimizer: str
+
+
+@dataclass(frozen=True)
+class MemoryPart:
+    """One component of the memory at the peak, GiB of one card."""
+
+    key: str
+    label: str
+    gib: float
+
+
+@dataclass(frozen=True)
+class PlanChoice:
+    """Values and what they cost. Memory in GiB of one card, None where it is not known; times in seconds, estimates."""
+
+    values: PlanValues
+    name: str
+    fits: str
+    """yes, close, no or unknown"""
+    parts: tuple[MemoryPart, ...] = ()
+    peak_gib: float | None = None
+    """What PyTorch's allocator would say."""
+    device_gib: float | None = None
+    """What NVML would show."""
+    phase: str = ""
+    seconds: float | None = None
+    seconds_per_epoch: float | None = None
+    tokens_per_second: float | None = None
+    trained: int | None = None
+    parameters: int | None = None
+    layout: str = ""
+    """How several cards work together: DDP, FSDP."""
+    reasons: Mapping[str, str] = field(default_factory=dict)
+    """Why the program chose a value, by the names of `PlanValues` and by the paths of the specification."""
+    settings: tuple[tuple[str, Any], ...] = ()
+    """The fields of the specification that make a run be this, by path."""
+    follows: tuple[tuple[str, str], ...] = ()
+    """Other fields of the specification as text, by path."""
+    problems: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class PastPeak:
+    """What a run was predicted to take of a card and what it took, GiB."""
+
+    run_id: str
+    method: str
+    predicted: float
+    measured: float
+
+
+@dataclass(frozen=True)
+class PlanPage:
+    """A plan as it was recommended, and between what one can choose. `card` is the key that asked for it."""
+
+    form: NewRun
+    card: str
+    cards: tuple[tuple[str, str], ...]
+    """(key, name) of what can be planned for."""
+    model: str
+    about: str
+    context: int
+    card_name: str
+    card_gib: float | None
+    here: bool
+    """Whether that card is in this machine."""
+    processes: int
+    recommended: PlanChoice
+    alternatives: tuple[PlanChoice, ...] = ()
+    rows: int | None = None
+    mean_length: float | None = None
+    """Tokens a row, as far as the data is known."""
+    notes: tuple[str, ...] = ()
+    basis: str = ""
+    """What the numbers rest on, in a sentence."""
+    past: tuple[PastPeak, ...] = ()
+
+
+@dataclass(frozen=True)
+class CardPlan:
+    """The best that fits on another card, None where nothing does."""
+
+    name: str
+    gib: float
+    best: PlanChoice | None
+
+
+@dataclass(frozen=True)
+class Traced:
+    """The peak of the real step, traced without a GPU, GiB: what the allocator hands out, and what it holds."""
+
+    allocated: float
+    reserved: float

@@ -1,109 +1,247 @@
-"""Fills what the user left open in a RunSpec, each value with its reason. Pure functions."""
+"""What to train with: the fastest choice that fits with headroom and keeps quality, and the others ranked. Pure functions.
 
+Methods go in the order of the rules (`engine.planner.rules`): full where it is wanted, LoRA over 16-bit weights, QLoRA, more
+cards; within one the fastest micro-batch and checkpointing that fit. What was given is kept.
+"""
+
+import dataclasses
 import math
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Any, Literal
 
-from engine.models import ModelFacts
-from engine.spec import RunSpec
+from engine.planner import rules
+from engine.planner.calibrate import correction
+from engine.planner.complete import Known, complete
+from engine.planner.costs import History, card_name, changed, measured, speed_of, what_if
+from engine.planner.decide import Tier, decided, known_of, length_of, rows_a_step
+from engine.planner.explain import explained, notes, problems
+from engine.planner.memory import GIB, from_trace
+from engine.planner.plan import Choice, Plan, Request, verdict
+from engine.planner.rules import Reason
 
-LEARNING_RATE = {"lora": 2e-4, "qlora": 2e-4, "full": 2e-5}
-
-
-@dataclass(frozen=True)
-class Reason:
-    """Why a field has the value that the program gave it."""
-
-    field: str
-    value: Any
-    why: str
+MICRO_BATCHES = (16, 8, 4, 2, 1)
 
 
-def validation_rows(validation: float | str | None, rows: int) -> int:
-    """How many of `rows` are held out: a fraction below 1, else a number; a file holds out none of them."""
-    if validation is None or isinstance(validation, str):
-        return 0
-    return min(rows - 1, round(rows * validation) if validation < 1 else int(validation))
+FULL = (Tier("full", "mixed"), Tier("full", "mixed", "adamw_8bit"))
+FULL_BF16 = (Tier("full", "bf16"), Tier("full", "bf16", "adamw_8bit"))
+ADAPTERS = (Tier("lora"), Tier("qlora"))
 
 
-def steps_for(spec: RunSpec, train_rows: int) -> int:
-    """Optimizer steps of the run without packing (an upper bound with it)."""
-    training = spec.training
-    batch = (training.micro_batch or 1) * (training.accumulation or 1) * spec.compute.processes
-    return training.max_steps or max(1, math.ceil(math.ceil(train_rows / batch) * (training.epochs or 1)))
-
-
-def fill(spec: RunSpec, model: ModelFacts, rows: int, gpu: bool) -> tuple[RunSpec, list[Reason]]:
-    """A complete specification and the reason for each value that was open.
-
-    `rows` is how many rows the data has, `gpu` whether a GPU will train.
-    """
-    reasons: list[Reason] = []
-    sections = {name: getattr(spec, name) for name in ("data", "method", "training", "evaluation", "saving")}
-
-    def choose(section: str, name: str, value: Any, why: str) -> None:
-        if getattr(sections[section], name) is None:
-            sections[section] = sections[section].model_copy(update={name: value})
-            reasons.append(Reason(f"{section}.{name}", value, why))
-
-    _data(choose, rows, gpu)
-    _method(choose, spec)
-    _training(choose, spec, model, rows, gpu)
-    train_rows = rows - validation_rows(sections["data"].validation, rows)
-    steps = steps_for(spec.model_copy(update=sections), train_rows)
-    held_out = rows > train_rows or isinstance(sections["data"].validation, str)
-    every = max(1, round(steps / 5))
-    choose(
-        "evaluation",
-        "every",
-        every if held_out else 0,
-        f"about {max(1, steps // every)} times in the run" if held_out else "no rows held out",
+def recommend(request: Request, history: History = ()) -> Plan:
+    """The plan for a request. `history` are past runs of this machine: what was predicted for them and what was measured."""
+    k = known_of(request)
+    wanted = rules.prefers_full(k.parameters, k.rows, request.goal)
+    order: tuple[Tier, ...] = (*FULL, *ADAPTERS, *FULL_BF16) if wanted else (*ADAPTERS, *FULL, *FULL_BF16)
+    order = tuple(tier for tier in order if _allowed(tier, request))
+    best = _distinct(one for tier in order if (one := _best(request, k, tier, history)) is not None)
+    if not best:
+        best = [_one(request, k, order[0] if order else Tier("lora"), 1, True, 1, "ddp", history)]
+    chosen = next((c for c in best if c.fits in ("yes", "unknown")), None) or next(
+        (c for c in best if c.fits == "close"), best[-1]
     )
-    with_evaluation = sections["evaluation"].every if held_out else 0
-    choose(
-        "saving",
-        "every",
-        with_evaluation or every,
-        "with each evaluation" if with_evaluation else f"about {max(1, steps // every)} times in the run",
-    )
-    return spec.model_copy(update=sections), reasons
+    if chosen.fits == "no":
+        if (shorter := _shorter(request, history)) is not None:
+            return shorter
+        chosen = min(best, key=lambda c: c.device_gib or math.inf)
+    nearest = _nearest(request, history) if chosen.fits == "no" else None
+    others = [c for c in best if c is not chosen] + _variants(request, k, chosen, history)
+    others = sorted(others, key=lambda c: ("yes", "close", "unknown", "no").index(c.fits))
+    chosen = dataclasses.replace(chosen, reasons=explained(request, chosen, best, wanted))
+    learned = correction(history, card_name(request), chosen.spec.method.kind or "lora", "device")
+    said = learned.sentence if request.cards else ""
+    return Plan(request, chosen, tuple(others[:8]), tuple(problems(request, chosen)), nearest, learned.band, said,
+                notes(request), _uncorrected(request, chosen))  # fmt: skip
 
 
-def _data(choose: Any, rows: int, gpu: bool) -> None:
-    most = 500 if gpu else 8
-    if rows < 20:
-        choose("data", "validation", 0, f"{rows} rows are too few to hold any out")
+def with_trace(plan: Plan, traced: dict[str, Any]) -> Plan:
+    """The plan with what a trace found, where the closed form had nothing to say."""
+    if plan.choice.memory is not None:
+        return plan
+    cards, size = plan.request.cards, 2 if plan.choice.spec.method.kind == "qlora" else 4
+    parameters = plan.request.facts.parameters or traced["weights"] // 2
+    trained = traced["adapter"] // size or parameters
+    memory = from_trace(traced, parameters, trained)
+    choice = dataclasses.replace(plan.choice, memory=memory, fits=verdict(memory, cards.memory if cards else None))
+    said = tuple(text for text in plan.problems if "--exact" not in text)
+    if choice.fits == "no" and cards:
+        said = (f"It does not fit: {memory.device / GIB:.1f} GiB are needed, {cards.memory:.1f} are there.", *said)
+    return dataclasses.replace(plan, choice=choice, problems=said)
+
+
+def _shorter(request: Request, history: History) -> Plan | None:
+    """The plan with half the length or less, where the length was open and nothing else would fit."""
+    t = request.spec.training
+    if t.max_length is not None:
+        return None
+    full = length_of(request, known_of(request))[0]
+    for length in (n for n in (512, 256) if n < full):
+        plan = recommend(
+            dataclasses.replace(request, spec=changed(request.spec, {"training": {"max_length": length}})), history
+        )
+        if plan.choice.fits in ("yes", "close"):
+            why = Reason("training.max_length", length, f"nothing fits with {full}")
+            choice = dataclasses.replace(plan.choice, reasons=(*plan.choice.reasons, why))
+            note = f"It fits only with rows of at most {length} tokens; {full} would be recommended."
+            return dataclasses.replace(plan, request=request, choice=choice, problems=(note, *plan.problems))
+    return None
+
+
+def _distinct(choices: Iterable[Choice]) -> list[Choice]:
+    """Without those that came out the same."""
+    found: list[Choice] = []
+    for one in choices:
+        if all(one.spec != other.spec for other in found):
+            found.append(one)
+    return found
+
+
+def _uncorrected(request: Request, chosen: Choice) -> dict[str, float | None]:
+    memory = measured(request, chosen.spec, ())
+    device, peak = (memory.device / GIB, memory.peak / GIB) if memory else (None, None)
+    return {"peak_gib": peak, "device_gib": device, "tokens_per_second": chosen.speed.uncorrected}
+
+
+def _allowed(tier: Tier, request: Request) -> bool:
+    """Whether what was given leaves this way open, and the engine can go it."""
+    spec, shape = request.spec, request.shape
+    kind, t = spec.method.kind, spec.training
+    if kind is not None and tier.kind != kind:
+        return False
+    if tier.kind != "full":
+        return True
+    if spec.method.variant or spec.method.modules_to_save or spec.method.rank or spec.extra.peft:
+        return False
+    if shape and shape.experts and tier.precision == "mixed":
+        return False  # grouped products of experts need bf16 weights (torch.nn.functional.grouped_mm)
+    if (
+        t.precision is not None
+        and tier.precision != t.precision
+        and not (t.precision == "fp32" and tier.precision == "mixed")
+    ):
+        return False
+    return t.optimizer is None or tier.optimizer == "adamw_torch_fused"
+
+
+def _layouts(request: Request) -> Iterator[tuple[int, Literal["ddp", "fsdp", "zero2", "zero3"]]]:
+    """(processes, sharding), the simplest first."""
+    compute, count = request.spec.compute, request.cards.count if request.cards else 1
+    if compute.processes > 1 or compute.sharding != "ddp":
+        yield compute.processes if compute.processes > 1 else count, compute.sharding
+    elif count == 1:
+        yield 1, "ddp"
+    elif request.stack == "hf448":
+        yield count, "fsdp"  # the published runs on several cards are
     else:
-        count = max(1, min(most, round(rows * 0.05)))
-        choose("data", "validation", count, f"5 % of the rows, at most {most} {'on a GPU' if gpu else 'on a CPU'}")
+        yield count, "ddp"
+        yield count, "fsdp"
 
 
-def _method(choose: Any, spec: RunSpec) -> None:
-    if spec.method.kind == "full":
-        return
-    rank = spec.method.rank or 16
-    choose("method", "rank", 16, "enough for instructions and style")
-    choose("method", "alpha", float(2 * rank), "2 x rank: the usual scale for adapters")
-    choose("method", "dropout", 0.05, "adapters on small data over-fit")
+def _best(request: Request, k: Known, tier: Tier, history: History) -> Choice | None:
+    """The fastest of a tier that fits with headroom; else the fastest that fits closely; else the smallest."""
+    t = request.spec.training
+    found: list[Choice] = []
+    target = rows_a_step(k, tier.kind)
+    for processes, sharding in _layouts(request):
+        for checkpointing in (
+            _checkpointing(k, request.shape is not None) if t.checkpointing is None else (t.checkpointing,)
+        ):
+            for micro in (
+                _micro_batches(k, target, request.shape is not None) if t.micro_batch is None else (t.micro_batch,)
+            ):
+                if t.micro_batch is None and micro > 1 and micro * processes > max(target, processes):
+                    continue
+                found.append(_one(request, k, tier, micro, checkpointing, processes, sharding, history))
+        if any(c.fits == "yes" for c in found):
+            break
+    for fits in ("yes", "close", "unknown"):
+        good = [c for c in found if c.fits == fits]
+        if good:
+            return max(good, key=_pace)
+    return min(found, key=lambda c: (round(c.device_gib or math.inf, 1), -_pace(c)[0]), default=None)
 
 
-def _training(choose: Any, spec: RunSpec, model: ModelFacts, rows: int, gpu: bool) -> None:
-    kind = spec.method.kind
-    small = model.parameters is not None and model.parameters < 500_000_000
-    choose("training", "learning_rate", LEARNING_RATE[kind],
-           "full fine-tuning moves every weight" if kind == "full" else "adapters take ten times what full fine-tuning takes")  # fmt: skip
-    most = spec.training.max_steps
-    choose("training", "epochs", 3.0 if rows < 20_000 else 1.0,
-           f"not used: max_steps {most} decides" if most else f"{rows:,} rows: small data is seen three times, large once")  # fmt: skip
-    choose("training", "micro_batch", 4, "a common start" if gpu else "a CPU gains nothing from larger ones")
-    micro = spec.training.micro_batch or 4
-    choose("training", "accumulation", max(1, 16 // micro) if gpu else 1,
-           "about 16 rows a step" if gpu else "small steps show progress sooner on a CPU")  # fmt: skip
-    choose("training", "max_length", min(1024, model.context or 1024), "TRL's default, within the model's context")
-    choose("training", "precision", "mixed" if kind == "full" else "bf16",
-           "bfloat16 weights would swallow full fine-tuning's small updates; these are fp32, the arithmetic bfloat16"
-           if kind == "full" else "bfloat16 weights and arithmetic: half the memory, the same quality")  # fmt: skip
-    choose("training", "packing", False, "rows stay apart; with flash attention packing trains faster")
-    choose("training", "checkpointing", gpu or not small,
-           "trades a fifth of the speed for most of the activation memory" if gpu or not small
-           else "a small model's activations fit, and steps are a fifth faster")  # fmt: skip
+def _micro_batches(k: Known, target: int, known: bool) -> tuple[int, ...]:
+    """All on a GPU, one where its memory cannot be told; on a CPU the whole step at once, which has room for it."""
+    if not k.gpu:
+        return (target,)
+    return MICRO_BATCHES if known else (1,)
+
+
+def _checkpointing(k: Known, known: bool) -> tuple[bool, ...]:
+    """Both on a GPU, where memory decides; on a CPU by the size of the model."""
+    if not k.gpu:
+        return (k.parameters >= 500_000_000,)
+    return (False, True) if known else (True,)
+
+
+def _pace(choice: Choice) -> tuple[float, int]:
+    """Faster first; where the speed is not known, without checkpointing and with the larger micro-batch."""
+    t = choice.spec.training
+    relative = (1.0 if not t.checkpointing else 0.77) * (t.micro_batch or 1) / ((t.micro_batch or 1) + 1)
+    return (choice.speed.tokens_per_second or relative, t.micro_batch or 1)
+
+
+def _one(request: Request, k: Known, tier: Tier, micro: int, checkpointing: bool, processes: int,
+         sharding: Literal["ddp", "fsdp", "zero2", "zero3"], history: History) -> Choice:  # fmt: skip
+    """A tier made whole for one batch and layout, with its memory and speed."""
+    values = decided(request, k, tier, micro, checkpointing, processes, sharding)
+    spec, reasons = complete(request.spec, k, values)
+    memory = measured(request, spec, history)
+    card = request.cards.memory if request.cards else None
+    return Choice(spec, memory, speed_of(request, spec, history), verdict(memory, card), reasons)
+
+
+def _variants(request: Request, k: Known, chosen: Choice, history: History) -> list[Choice]:
+    """The chosen one with a larger batch or rank, or twice the length: what one would ask next."""
+    spec, t = chosen.spec, chosen.spec.training
+    changes: list[dict[str, dict[str, Any]]] = []
+    given = request.spec
+    if (t.accumulation or 1) > 1 and given.training.micro_batch is None and given.training.accumulation is None:
+        changes.append(
+            {"training": {"micro_batch": (t.micro_batch or 1) * 2, "accumulation": (t.accumulation or 2) // 2}}
+        )
+    if spec.method.rank and given.method.rank is None and given.method.alpha is None:
+        changes.append({"method": {"rank": spec.method.rank * 4, "alpha": float(spec.method.rank * 8)}})
+    if request.spec.training.max_length is None and (t.max_length or 0) * 2 <= k.context:
+        changes.append({"training": {"max_length": (t.max_length or 1024) * 2}})
+    return [what_if(request, changed(spec, change), history) for change in changes]
+
+
+def _nearest(request: Request, history: History) -> Choice | None:
+    """The nearest choice that fits: one given field released, in the order in which it hurts least; else all of them."""
+    spec = request.spec
+    releases: list[dict[str, dict[str, Any]]] = [
+        {"training": {"micro_batch": None}},
+        {"training": {"checkpointing": None}},
+        {"training": {"micro_batch": None, "checkpointing": None}},
+        {"training": {"optimizer": None}},
+        {"method": {"rank": None, "alpha": None}},
+        {"training": {"max_length": None}},
+        {"method": {"kind": None}},
+        {"method": {"kind": None, "rank": None, "alpha": None},
+         "training": {"micro_batch": None, "checkpointing": None, "max_length": None, "optimizer": None, "precision": None}},
+    ]  # fmt: skip
+    for release in releases:
+        looser = changed(spec, release)
+        if looser == spec:
+            continue
+        chosen = _fitting(dataclasses.replace(request, spec=looser), history)
+        if chosen:
+            return chosen
+    for length in (512, 256):
+        shorter = changed(spec, releases[-1] | {"training": releases[-1]["training"] | {"max_length": length}})
+        chosen = _fitting(dataclasses.replace(request, spec=shorter), history)
+        if chosen:
+            return chosen
+    return None
+
+
+def _fitting(request: Request, history: History) -> Choice | None:
+    k = known_of(request)
+    for fits in ("yes", "close"):
+        for tier in (*ADAPTERS, *FULL, *FULL_BF16):
+            if _allowed(tier, request):
+                one = _best(request, k, tier, history)
+                if one and one.fits == fits:
+                    return one
+    return None

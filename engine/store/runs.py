@@ -5,6 +5,7 @@ import sqlite3
 from typing import Any
 
 from engine.errors import RunError
+from engine.events import finite
 from engine.spec import RunSpec, flatten
 from engine.text import clean
 
@@ -122,6 +123,14 @@ def set_device(db: sqlite3.Connection, run_id: str, device: str, total_gib: floa
         "UPDATE runs SET environment = json_set(coalesce(environment, '{}'), '$.device', ?1, '$.memory_total_gib', ?2)"
         " WHERE id = ?3 AND json_extract(coalesce(environment, '{}'), '$.memory_total_gib') IS NOT ?2",
         (device, total_gib, run_id),
+    )
+
+
+def set_components(db: sqlite3.Connection, run_id: str, components: dict[str, float]) -> None:
+    """Note in the run's environment what the tensors that stay were measured to take, GiB."""
+    db.execute(
+        "UPDATE runs SET environment = json_set(coalesce(environment, '{}'), '$.memory_components', json(?)) WHERE id = ?",
+        (json.dumps(finite(components)), run_id),
     )
 
 

@@ -107,6 +107,12 @@ def _chain(error: BaseException) -> list[BaseException]:
     return chain
 
 
+def _ran_out() -> bool:
+    """Whether CUDA ran out of memory: transformers makes such an error while loading a RuntimeError without a cause."""
+    torch = sys.modules.get("torch")
+    return torch is not None and torch.cuda.is_initialized() and torch.cuda.memory_stats().get("num_ooms", 0) > 0
+
+
 def explain(error: BaseException, free: int) -> Failed:
     """What went wrong as an event: kind, a sentence, and what to do. `free` is the disk space left, bytes."""
     names = {cls.__name__ for one in _chain(error) for cls in type(one).__mro__}
@@ -120,7 +126,7 @@ def explain(error: BaseException, free: int) -> Failed:
             else "other"
         )
         return Failed(kind, clean(f"{error.title}. {error.message}", keep_lines=False), error.hint)
-    if "OutOfMemoryError" in names or isinstance(error, MemoryError):
+    if "OutOfMemoryError" in names or isinstance(error, MemoryError) or _ran_out():
         return Failed("oom", text, "Lower training.micro_batch or training.max_length, checkpoint, or use qlora.")
     if "NonFiniteLoss" in names:
         return Failed("nonfinite", text, "Lower training.learning_rate, raise training.warmup, or look at the data.")

@@ -37,6 +37,7 @@ class ReportingCallback(TrainerCallback):
         self._began = 0.0
         self._trained_seconds = 0.0
         self._tokens = 0.0
+        self._measured = False
         self.stopped = False
         self.sampled_step = -1
 
@@ -68,7 +69,7 @@ class ReportingCallback(TrainerCallback):
         torch.distributed.all_reduce(flag, op=torch.distributed.ReduceOp.MAX)
         return bool(flag.item())
 
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kept: Any) -> None:
         values = {k: float(v) for k, v in (logs or {}).items() if k not in SKIPPED and isinstance(v, int | float)}
         if "loss" in values and self._trained_seconds:
             tokens = values.get("num_tokens", self._tokens)
@@ -81,7 +82,9 @@ class ReportingCallback(TrainerCallback):
         if self._reporter.rank == 0:
             _print(state.global_step, values)
         if "loss" in values:
-            self._reporter.say(memory(state.global_step))
+            parts = {} if self._measured else components(kept.get("model"), kept.get("optimizer"))
+            self._measured = True
+            self._reporter.say(memory(state.global_step, parts))
             if not math.isfinite(values["loss"]):
                 raise NonFiniteLoss(f"the loss is {values['loss']} at step {state.global_step}")
 
@@ -131,14 +134,32 @@ def _print(step: int, values: dict[str, float]) -> None:
     print(f"{time.strftime('%H:%M:%S')}  step {step}  {numbers}")
 
 
-def memory(step: int) -> Memory:
+def memory(step: int, parts: dict[str, float] | None = None) -> Memory:
     """The allocator's peaks since the start on a GPU; the peak resident size of the process on a CPU."""
     if torch.cuda.is_available():
         total = torch.cuda.get_device_properties(0).total_memory
         peak, reserved = torch.cuda.max_memory_allocated(), torch.cuda.max_memory_reserved()
-        return Memory(step, peak / GIB, reserved / GIB, total / GIB, "cuda")
+        return Memory(step, peak / GIB, reserved / GIB, total / GIB, "cuda", parts or {})
     resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / GIB
-    return Memory(step, resident, resident, _RAM_TOTAL, "cpu")
+    return Memory(step, resident, resident, _RAM_TOTAL, "cpu", parts or {})
+
+
+def components(model: Any, optimizer: Any) -> dict[str, float]:
+    """GiB of the tensors that stay from step to step: base weights, adapter, optimizer state."""
+    adapted = hasattr(model, "peft_config")
+    sizes = {"weights": 0, "adapter": 0, "optimizer": 0}
+    for name, parameter in model.named_parameters() if model is not None else ():
+        ours = adapted and ("lora_" in name or "modules_to_save" in name)
+        state = getattr(parameter, "quant_state", None)
+        scales = [t for t in state.as_dict(packed=True).values() if torch.is_tensor(t)] if state is not None else []
+        sizes["adapter" if ours else "weights"] += sum(_bytes(t) for t in (parameter, *scales))
+    for values in getattr(getattr(optimizer, "optimizer", optimizer), "state", {}).values():
+        sizes["optimizer"] += sum(_bytes(t) for t in values.values() if torch.is_tensor(t))
+    return {name: size / GIB for name, size in sizes.items()}
+
+
+def _bytes(tensor: Any) -> int:
+    return int(tensor.numel() * tensor.element_size())
 
 
 _RAM_TOTAL = ram_total()

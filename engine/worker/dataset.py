@@ -12,7 +12,7 @@ from engine.data.encode import Encoded, encode
 from engine.data.formats import Conversation, Message, describe_dropped, load
 from engine.errors import DataError
 from engine.events import Notice
-from engine.planner.recommend import validation_rows
+from engine.planner.steps import validation_rows
 from engine.spec import RunSpec
 from engine.worker.reporter import Reporter
 

@@ -89,13 +89,10 @@ def load_model(spec: RunSpec, facts: ModelFacts) -> Any:
     dtype = torch.bfloat16 if spec.training.precision == "bf16" else torch.float32
     options: dict[str, Any] = {"dtype": dtype, "attn_implementation": spec.training.attention}
     if spec.method.kind == "qlora":
-        options["quantization_config"] = BitsAndBytesConfig(
-            load_in_4bit=True,
-            bnb_4bit_quant_type=spec.method.quantization.type,
-            bnb_4bit_use_double_quant=spec.method.quantization.double,
-            bnb_4bit_compute_dtype=torch.bfloat16,
-        )
-        options["device_map"] = {"": _device()}
+        sharded = spec.compute.sharding == "fsdp"
+        options["quantization_config"] = quantization(spec)
+        # FSDP moves its share to the card itself: a whole copy on each card first would be what does not fit
+        options["device_map"] = {"": "cpu" if sharded else _device()}
     try:
         return AutoModelForCausalLM.from_pretrained(
             facts.path,
@@ -110,6 +107,20 @@ def load_model(spec: RunSpec, facts: ModelFacts) -> Any:
                 "The model cannot be loaded", str(error).split("\n")[0][:300], "See output.log."
             ) from error
         raise
+
+
+def quantization(spec: RunSpec) -> BitsAndBytesConfig:
+    """4 or 8 bits. FSDP can only shard 4-bit weights that are stored in the type that it computes in."""
+    if spec.method.quantization.bits == 8:
+        return BitsAndBytesConfig(load_in_8bit=True)
+    storage = {"bnb_4bit_quant_storage": torch.bfloat16} if spec.compute.sharding == "fsdp" else {}
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type=spec.method.quantization.type,
+        bnb_4bit_use_double_quant=spec.method.quantization.double,
+        bnb_4bit_compute_dtype=torch.bfloat16,
+        **storage,
+    )
 
 
 def _device() -> str:

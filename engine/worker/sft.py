@@ -18,13 +18,16 @@ from trl import SFTConfig, SFTTrainer
 from engine.errors import SpecError
 from engine.events import Checkpoint, Finished, Notice, Stopped
 from engine.files import read_records
+from engine.models import ModelFacts
+from engine.planner.shape import attention_names
 from engine.spec import RunSpec
 from engine.worker.callback import ReportingCallback, generate
 from engine.worker.dataset import datasets_for
 from engine.worker.load import load_model, load_tokenizer, ready_model
 from engine.worker.reporter import Reporter
 
-ATTENTION_PROJECTIONS = ["q_proj", "k_proj", "v_proj", "o_proj"]
+FSDP = {"version": 2, "auto_wrap_policy": "TRANSFORMER_BASED_WRAP", "reshard_after_forward": True,
+        "state_dict_type": "FULL_STATE_DICT"}  # fmt: skip
 
 
 class StopRequested(Exception):
@@ -36,17 +39,17 @@ def train(spec: RunSpec, reporter: Reporter, stop: Any, resume_from: str) -> Non
 
     `stop` is a function without arguments: has somebody asked to stop? `resume_from` is a checkpoint's directory or "".
     """
-    _quiet()
+    quiet()
     checkpoints = reporter.run_dir / "checkpoints"
     announced = _announced(reporter.run_dir)
     _remove_unannounced(checkpoints, announced)
-    _check_gpu(spec)
+    check_gpu(spec)
     facts = ready_model(spec, reporter)
     reporter.phase("tokenize")
     tokenizer = load_tokenizer(spec, facts)
     train_set, eval_set = datasets_for(spec, tokenizer, reporter)
     arguments = trainer_arguments(spec, checkpoints, len(train_set), evaluate=eval_set is not None)
-    config, adapter = SFTConfig(**arguments), peft_config(spec)
+    config, adapter = SFTConfig(**arguments), peft_config(spec, facts)
     _stop_if_asked(stop)
     reporter.phase("load", facts.label)
     model = load_model(spec, facts)
@@ -90,13 +93,13 @@ def _end(spec: RunSpec, reporter: Reporter, trainer: Any, tokenizer: Any, callba
         reporter.say_last(Finished(step, str(target), size))
 
 
-def _quiet() -> None:
+def quiet() -> None:
     """No progress bars: in a log file they are noise, and progress is an event."""
     datasets.disable_progress_bars()
     transformers.utils.logging.disable_progress_bar()
 
 
-def _check_gpu(spec: RunSpec) -> None:
+def check_gpu(spec: RunSpec) -> None:
     """Raises SpecError if the run has a GPU that torch does not see: it must not train on the CPU without a word."""
     if os.environ.get("CUDA_VISIBLE_DEVICES") and spec.compute.devices != "cpu" and not torch.cuda.is_available():
         raise SpecError(
@@ -164,6 +167,8 @@ def trainer_arguments(spec: RunSpec, checkpoints: Path, rows: int, evaluate: boo
         "save_strategy": "steps" if save_every else "no",
         "save_steps": save_every or 500,
         "save_total_limit": None,  # the callback deletes old ones, after the new one is announced
+        "fsdp": spec.compute.sharding == "fsdp" or None,
+        "fsdp_config": dict(FSDP) if spec.compute.sharding == "fsdp" else None,
         "metric_for_best_model": "eval_loss" if spec.evaluation.early_stopping else None,
         "greater_is_better": False if spec.evaluation.early_stopping else None,
     } | spec.extra.trainer
@@ -190,7 +195,7 @@ def steps_of(every: float | None, rows: int, batch: int) -> int:
     return int(every) if every >= 1 else max(1, round(every * rows / batch))
 
 
-def peft_config(spec: RunSpec) -> LoraConfig | None:
+def peft_config(spec: RunSpec, facts: ModelFacts) -> LoraConfig | None:
     """The adapter of LoRA and QLoRA, None for full fine-tuning. Raises SpecError for an unknown `extra.peft`."""
     m = spec.method
     if m.kind == "full":
@@ -199,7 +204,7 @@ def peft_config(spec: RunSpec) -> LoraConfig | None:
         "r": m.rank,
         "lora_alpha": m.alpha,
         "lora_dropout": m.dropout,
-        "target_modules": ATTENTION_PROJECTIONS if m.targets == "attention" else m.targets,
+        "target_modules": attention_names(facts.config) if m.targets == "attention" else m.targets or "all-linear",
         "modules_to_save": m.modules_to_save or None,
         "use_dora": m.variant == "dora",
         "use_rslora": m.variant == "rslora",

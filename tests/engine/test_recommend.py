@@ -1,120 +1,318 @@
-"""What the planner fills in, and what it leaves alone."""
+"""The usual cases of the field come out right, what cannot fit says what would, and what was given is kept."""
 
-from typing import Any
+import dataclasses
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.models import ModelFacts
-from engine.planner.recommend import fill, steps_for, validation_rows
-from engine.spec import RunSpec, flatten, parse
+from engine import catalog, launch
+from engine.cards import parse_gpu
+from engine.data.lengths import Lengths
+from engine.errors import NoFit
+from engine.planner import rules
+from engine.planner.ask import plan_spec
+from engine.planner.decide import known_of, rows_a_step
+from engine.planner.memory import GIB
+from engine.planner.plan import HEADROOM, Plan, Request, nearest_hint, verdict
+from engine.planner.recommend import recommend, what_if
+from engine.planner.rules import Goal
+from engine.planner.shape import shape
+from engine.spec import RunSpec, flatten
+from tests import traced
+from tests.engine.planning import LLAMA_8B, SMOLLM2, facts
 
-SMALL = ModelFacts(
-    "m", "directory", "m", "Llama", 135_000_000, 576, 30, 1536, 9, 3, 49152, 8192, "bfloat16", 270_000_000, True
-)
-LARGE = ModelFacts(
-    "m", "directory", "m", "Llama", 8_000_000_000, 4096, 32, 14336, 32, 8, 128256, 512, "bfloat16", 16 << 30, True
-)
-# Where None itself says something: no limit of steps, no early stopping, the tokenizer's own template, ...
-MAY_BE_NONE = {"data.format", "data.template", "data.max_rows", "method.variant", "training.max_steps"}
-MAY_BE_NONE |= {"evaluation.prompts", "evaluation.early_stopping"}  # prompts: launch.prepare, which has the rows
-ADAPTERS_ONLY = {"method.rank", "method.alpha", "method.dropout"}
-
-
-def spec(**sections: Any) -> RunSpec:
-    return parse({"model": {"path": "m"}, "data": {"path": "d"}} | sections)
-
-
-@pytest.mark.parametrize("kind", ["lora", "qlora", "full"])
-@pytest.mark.parametrize("gpu", [True, False])
-@pytest.mark.parametrize("model", [SMALL, LARGE])
-@pytest.mark.parametrize("rows", [1, 19, 20, 500, 50_000])
-def test_nothing_stays_open_and_every_choice_has_its_reason(kind: str, gpu: bool, model: ModelFacts, rows: int) -> None:
-    open_spec = spec(method={"kind": kind})
-    filled, reasons = fill(open_spec, model, rows, gpu)
-    before, after = flatten(open_spec.model_dump()), flatten(filled.model_dump())
-    sections = ("data.", "method.", "training.", "evaluation.", "saving.")
-    unset = {p for p, v in after.items() if v is None and p.startswith(sections)} - MAY_BE_NONE
-    assert unset == (ADAPTERS_ONLY if kind == "full" else set())
-    changed = {p: v for p, v in after.items() if v != before[p]}
-    assert {r.field: r.value for r in reasons} == changed
-    assert len(reasons) == len(changed)
-    assert all(r.why for r in reasons)
-    assert parse(filled.model_dump()) == filled
+LLAMA_70B = LLAMA_8B | {
+    "hidden_size": 8192, "intermediate_size": 28672, "num_hidden_layers": 80, "num_attention_heads": 64,
+}  # fmt: skip
+MIXTRAL = catalog.models()["mistralai/Mixtral-8x7B-v0.1"].config
+GEMMA2 = catalog.models()["google/gemma-2-9b"].config
+GPT_OSS = catalog.models()["openai/gpt-oss-20b"].config
 
 
-def test_what_was_given_is_kept() -> None:
-    chosen: dict[str, Any] = {
-        "data": {"path": "d", "validation": 0.0},
-        "method": {"kind": "lora", "rank": 8, "alpha": 3.0, "dropout": 0.0},
-        "training": {"learning_rate": 1e-5, "epochs": 0.5, "micro_batch": 3, "accumulation": 5, "max_length": 99,
-                     "precision": "fp32", "packing": True, "checkpointing": False},
-        "evaluation": {"every": 0.0}, "saving": {"every": 0.0},
-    }  # fmt: skip
-    given_spec = spec(**chosen)
-    assert fill(given_spec, SMALL, 100, True) == (given_spec, [])
+def request(
+    config: dict[str, Any],
+    gpu: str | None,
+    *sets: str,
+    rows: int | None = None,
+    goal: Goal = "instructions",
+    **flags: Any,
+) -> Request:
+    spec = plan_spec("m", None, flags, list(sets))
+    return Request(spec, facts(config), shape(config), parse_gpu(gpu) if gpu else None, rows=rows, goal=goal)
 
 
-def test_the_scale_follows_the_rank_that_was_given() -> None:
-    assert fill(spec(method={"rank": 64}), SMALL, 100, True)[0].method.alpha == 128
+def plan(config: dict[str, Any], gpu: str | None, *sets: str, **more: Any) -> Plan:
+    return recommend(request(config, gpu, *sets, **more))
 
 
-def test_values_that_depend_on_the_case() -> None:
-    assert fill(spec(), LARGE, 100, True)[0].training.max_length == 512
-    assert fill(spec(), SMALL, 100, True)[0].training.max_length == 1024
-    assert fill(spec(), LARGE, 100, False)[0].training.checkpointing is True
-    assert fill(spec(), SMALL, 100, False)[0].training.checkpointing is False
-    lora, full = (fill(spec(method={"kind": k}), SMALL, 100, True)[0].training.learning_rate for k in ("lora", "full"))
-    assert (lora, full) == (2e-4, 2e-5)
-
-
-def test_few_rows_hold_none_out_and_are_not_evaluated() -> None:
-    filled, _ = fill(spec(), SMALL, 19, False)
-    assert (filled.data.validation, filled.evaluation.every) == (0.0, 0)
-    assert (filled.saving.every or 0) >= 1
-
-
-def test_a_validation_file_is_evaluated() -> None:
-    filled, _ = fill(spec(data={"path": "d", "validation": "held.jsonl"}), SMALL, 19, False)
-    assert (filled.evaluation.every or 0) >= 1
+def why(made: Plan, field: str) -> str:
+    return next(reason.why for reason in made.choice.reasons if reason.field == field)
 
 
 @pytest.mark.parametrize(
-    ("validation", "rows", "expected"),
-    [(None, 10, 0), ("held.jsonl", 10, 0), (0.0, 10, 0), (0.1, 10, 1), (0.25, 1000, 250), (1, 10, 1), (7.0, 10, 7),
-     (10, 10, 9), (500, 10, 9), (0.99, 10, 9), (1, 1, 0), (0.9, 1, 0)],
-)  # fmt: skip
-def test_rows_held_out(validation: Any, rows: int, expected: int) -> None:
-    assert validation_rows(validation, rows) == expected
-
-
-@given(st.none() | st.text() | st.floats(0, 1e9), st.integers(1, 10**6))
-def test_a_row_is_always_left_to_train_on(validation: Any, rows: int) -> None:
-    assert 0 <= validation_rows(validation, rows) < rows
-
-
-@pytest.mark.parametrize(
-    ("training", "processes", "rows", "expected"),
+    ("config", "gpu", "kind", "least", "most"),
     [
-        ({"micro_batch": 4, "accumulation": 4, "epochs": 3}, 1, 64, 12),
-        ({"micro_batch": 4, "accumulation": 4, "epochs": 3}, 1, 65, 15),
-        ({"micro_batch": 4, "accumulation": 4, "epochs": 3}, 2, 64, 6),
-        ({"micro_batch": 4, "epochs": 0.5}, 1, 64, 8),
-        ({"micro_batch": 4, "epochs": 0.01}, 1, 8, 1),
-        ({"max_steps": 7, "epochs": 3}, 1, 64, 7),
-        ({}, 1, 5, 5),
+        (LLAMA_8B, "8GiB", "qlora", 6, 7.2),
+        (LLAMA_8B, "12GiB", "qlora", 7, 10.8),
+        (LLAMA_8B, "16GiB", "qlora", 7, 14.4),
+        (LLAMA_8B, "rtx4090", "lora", 16, 21.6),
+        (LLAMA_70B, "48GiB", "qlora", 36, 43.2),
+        (LLAMA_70B, "a100-80gb", "qlora", 40, 72),
+        (SMOLLM2, "rtx4090", "full", 2, 21.6),
     ],
 )
-def test_steps(training: dict[str, Any], processes: int, rows: int, expected: int) -> None:
-    assert steps_for(spec(training=training, compute={"processes": processes}), rows) == expected
+def test_the_usual_cases(config: dict[str, Any], gpu: str, kind: str, least: float, most: float) -> None:
+    made = plan(config, gpu)
+    assert made.choice.fits == "yes"
+    assert made.choice.spec.method.kind == kind
+    assert made.choice.device_gib is not None
+    assert least < made.choice.device_gib <= most
+    assert made.nearest is None
+    assert why(made, "method.kind")
 
 
-@settings(deadline=None)
-@given(st.integers(1, 10**5), st.booleans())
-def test_it_is_evaluated_and_saved_about_five_times(rows: int, gpu: bool) -> None:
-    filled, _ = fill(spec(), SMALL, rows, gpu)
-    steps = steps_for(filled, rows - validation_rows(filled.data.validation, rows))
-    every = filled.saving.every or 0
-    assert 1 <= every <= steps
-    assert steps < 5 or 3 <= steps // every <= 9
+def test_full_on_80_gb_is_in_bf16_and_says_why_not_mixed() -> None:
+    made = plan(LLAMA_8B, "a100-80gb", method="full")
+    assert made.choice.fits == "yes"
+    assert made.choice.spec.training.precision == "bf16"
+    assert made.choice.spec.training.checkpointing is True
+    assert "swallow" in why(made, "training.precision")
+    spec = made.choice.spec
+    mixed = spec.model_copy(update={"training": spec.training.model_copy(update={"precision": "mixed"})})
+    assert what_if(made.request, mixed).fits == "no"
+    assert plan(LLAMA_8B, "a100-80gb", "training.precision=mixed", method="full").choice.fits == "no"
+
+
+def test_70b_on_two_small_cards_is_sharded_with_shorter_rows() -> None:
+    made = plan(LLAMA_70B, "2xrtx4090")
+    spec = made.choice.spec
+    assert made.choice.fits in ("yes", "close")
+    assert (spec.method.kind, spec.compute.processes, spec.compute.sharding) == ("qlora", 2, "fsdp")
+    assert spec.training.max_length is not None
+    assert spec.training.max_length < 1024
+    said = " ".join(made.problems)
+    assert str(spec.training.max_length) in said
+    assert "quant_storage" in said
+    assert plan(LLAMA_70B, "rtx4090").choice.fits == "no"
+
+
+def test_a_mixture_gets_adapters_on_its_attention() -> None:
+    made = plan(MIXTRAL, "h200")
+    assert made.choice.spec.method.targets == "attention"
+    assert "expert" in why(made, "method.targets")
+    assert made.choice.memory is not None
+    everywhere = plan(MIXTRAL, "h200", method="lora", targets="all-linear")
+    assert everywhere.choice.spec.method.targets == "all-linear"
+    assert everywhere.choice.memory is None
+    assert everywhere.choice.fits == "unknown"
+    assert any("--exact" in text for text in everywhere.problems)
+
+
+@pytest.mark.parametrize("config", [GEMMA2, GPT_OSS])
+def test_families_that_cannot_use_sdpa(config: dict[str, Any]) -> None:
+    asked = request(config, "a100-80gb")
+    assert recommend(asked).choice.spec.training.attention == "eager"
+    with_flash = recommend(dataclasses.replace(asked, flash=True))
+    assert with_flash.choice.spec.training.attention == "flash_attention_2"
+
+
+def test_a_bare_size_has_no_speed() -> None:
+    made = plan(LLAMA_8B, "24GiB", rows=1000)
+    assert made.choice.fits == "yes"
+    assert made.choice.speed.tokens_per_second is None
+    assert made.choice.speed.seconds_total is None
+    assert plan(LLAMA_8B, "rtx4090", rows=1000).choice.speed.seconds_total is not None
+
+
+def test_without_a_gpu_nothing_is_said_of_fitting() -> None:
+    made = plan(SMOLLM2, None)
+    assert made.choice.fits == "unknown"
+    assert made.choice.memory is not None
+    assert made.nearest is None
+
+
+@pytest.mark.parametrize(
+    ("gpu", "flags", "released"),
+    [
+        ("24GiB", {"method": "lora", "micro_batch": 64}, "training.micro_batch"),
+        (
+            "8GiB",
+            {"method": "qlora", "no_checkpointing": True, "micro_batch": 1, "max_length": 2048},
+            "training.checkpointing",
+        ),
+        ("rtx4090", {"method": "full"}, "method.kind"),
+        ("8GiB", {"method": "qlora", "max_length": 32768}, "training.max_length"),
+    ],
+)
+def test_what_does_not_fit_is_kept_and_the_nearest_that_fits_is_named(
+    gpu: str, flags: dict[str, Any], released: str
+) -> None:
+    made = plan(LLAMA_8B, gpu, **flags)
+    asked, got = flatten(made.request.spec.model_dump()), flatten(made.choice.spec.model_dump())
+    assert made.choice.fits == "no"
+    assert got[released] == asked[released]
+    assert made.nearest is not None
+    assert made.nearest.fits in ("yes", "close")
+    assert flatten(made.nearest.spec.model_dump())[released] != asked[released]
+    kept = {path for path, value in asked.items() if value is not None and path.startswith(("method.", "training."))}
+    near = flatten(made.nearest.spec.model_dump())
+    assert {path for path in kept if near[path] != asked[path]} == {released}
+    assert "The nearest that fits" in nearest_hint(made)
+    assert "does not fit" in made.problems[0]
+
+
+def test_where_nothing_fits_a_card_that_would_do_is_named() -> None:
+    made = plan(LLAMA_8B, "3GiB")
+    assert made.choice.fits == "no"
+    assert made.nearest is None
+    assert "card" in nearest_hint(made)
+    name = made.problems[1].partition(": ")[2].partition(" (")[0]
+    card = next(one for one in catalog.cards().values() if one.name == name)
+    assert plan(LLAMA_8B, card.key, method="qlora", max_length=256).choice.fits == "yes"
+
+
+@pytest.mark.parametrize("goal", get_args(Goal))
+def test_the_rank_follows_the_goal(goal: Goal) -> None:
+    few, many = rules.RANKS[goal]
+    assert plan(LLAMA_8B, "rtx4090", rows=200, goal=goal, method="lora").choice.spec.method.rank == few
+    made = plan(LLAMA_8B, "rtx4090", rows=5000, goal=goal, method="lora")
+    assert made.choice.spec.method.rank == many
+    assert made.choice.spec.method.alpha == 2 * many
+
+
+def test_few_rows_warn_and_take_fewer_rows_a_step() -> None:
+    few, many = plan(LLAMA_8B, "rtx4090", rows=50), plan(LLAMA_8B, "rtx4090", rows=8000)
+    assert any("few for instructions" in note for note in few.notes)
+    assert not any("few for" in note for note in many.notes)
+    assert any("retrieval" in note for note in plan(LLAMA_8B, "rtx4090", goal="domain").notes)
+
+    def batch(made: Plan) -> int:
+        return (made.choice.spec.training.micro_batch or 0) * (made.choice.spec.training.accumulation or 0)
+
+    assert batch(few) < batch(many) == rules.ROWS_A_STEP
+
+
+def test_large_data_of_another_domain_is_worth_full_fine_tuning() -> None:
+    made = plan(LLAMA_8B, "h200", rows=50_000, goal="code")
+    assert made.choice.spec.method.kind == "full"
+    assert "every weight" in why(made, "method.kind")
+    assert plan(LLAMA_8B, "h200", rows=50_000).choice.spec.method.kind == "lora"
+
+
+def test_the_length_is_that_of_the_rows() -> None:
+    tokens = tuple(sorted([100] * 400 + [500] * 98 + [3000] * 2))
+    asked = request(LLAMA_8B, "rtx4090", rows=500)
+    made = recommend(dataclasses.replace(asked, lengths=Lengths(500, tokens, True)))
+    length = made.choice.spec.training.max_length
+    assert length is not None
+    assert length % 64 == 0
+    assert sum(n <= length for n in tokens) / len(tokens) >= 0.995
+    short = recommend(dataclasses.replace(asked, lengths=Lengths(500, (100,) * 500, True)))
+    assert short.choice.spec.training.max_length == 128
+    guessed = recommend(dataclasses.replace(asked, lengths=Lengths(500, (100,) * 500, False)))
+    assert (guessed.choice.spec.training.max_length or 0) > 115
+
+
+def test_short_rows_are_packed_where_enough_steps_are_left() -> None:
+    lengths = Lengths(20_000, tuple(sorted([100] * 490 + [1000] * 10)), True)
+    asked = request(LLAMA_8B, "rtx4090", rows=20_000)
+    assert recommend(dataclasses.replace(asked, lengths=lengths)).choice.spec.training.packing is True
+    few = dataclasses.replace(asked, rows=300, lengths=lengths)
+    assert recommend(few).choice.spec.training.packing is False
+    even = Lengths(20_000, (900,) * 500, True)
+    assert recommend(dataclasses.replace(asked, lengths=even)).choice.spec.training.packing is False
+
+
+def test_alternatives_are_ranked_and_differ() -> None:
+    made = plan(LLAMA_8B, "rtx4090")
+    specs = [made.choice.spec, *(one.spec for one in made.alternatives)]
+    assert all(one != other for i, one in enumerate(specs) for other in specs[:i])
+    order = [("yes", "close", "unknown", "no").index(one.fits) for one in made.alternatives]
+    assert order == sorted(order)
+    assert {"lora", "qlora", "full"} == {spec.method.kind for spec in specs}
+    for one in made.alternatives:
+        assert one.fits == what_if(made.request, one.spec).fits
+
+
+def test_verdicts() -> None:
+    memory = plan(LLAMA_8B, "rtx4090").choice.memory
+    assert memory is not None
+    need = memory.device / GIB
+    assert verdict(memory, need / (1 - HEADROOM) + 0.01) == "yes"
+    assert verdict(memory, need / (1 - HEADROOM) - 0.01) == "close"
+    assert verdict(memory, need) == "no"
+    assert verdict(None, 24.0) == verdict(memory, None) == "unknown"
+
+
+def test_an_unknown_family_has_no_made_up_number() -> None:
+    config = LLAMA_8B | {"model_type": "mamba"}
+    made = recommend(dataclasses.replace(request(LLAMA_8B, "rtx4090"), shape=None, facts=dataclasses.replace(
+        facts(LLAMA_8B), config=config)))  # fmt: skip
+    assert made.choice.memory is None
+    assert made.choice.fits == "unknown"
+    assert made.choice.speed.tokens_per_second is None
+    assert any("mamba" in text and "--exact" in text for text in made.problems)
+
+
+def test_a_run_that_does_not_fit_is_refused_unless_it_is_wanted_anyway() -> None:
+    asked = request(LLAMA_8B, "8GiB", method="lora")
+    with pytest.raises(NoFit) as error:
+        launch._planned(asked, False, [])
+    assert error.value.exit_code == 3
+    assert "QLoRA" in error.value.hint
+    made = launch._planned(asked, True, [])
+    assert (made.choice.fits, made.choice.spec.method.kind) == ("no", "lora")
+    assert launch._planned(request(LLAMA_8B, "rtx4090"), False, []).choice.fits == "yes"
+
+
+def test_a_run_takes_all_cards_only_if_one_is_too_small() -> None:
+    assert launch._planned(request(LLAMA_8B, "2xrtx4090"), False, []).choice.spec.compute.processes == 1
+    both = launch._planned(request(LLAMA_70B, "2xrtx4090"), False, []).choice.spec.compute
+    assert (both.processes, both.sharding) == (2, "fsdp")
+
+
+def test_rows_a_step_leave_enough_steps() -> None:
+    for rows, most in ((10, 2), (64, 2), (1000, 16), (100_000, 16)):
+        known = known_of(request(LLAMA_8B, "rtx4090", rows=rows))
+        assert 2 <= rows_a_step(known, "lora") <= most
+    assert rows_a_step(known_of(request(LLAMA_8B, None, rows=100_000)), "lora") == 4
+
+
+GIVEN: dict[str, st.SearchStrategy[Any]] = {
+    "method.rank": st.integers(1, 256), "method.alpha": st.floats(1, 100), "method.dropout": st.floats(0, 0.5),
+    "method.targets": st.sampled_from(["all-linear", "attention", ["q_proj", "v_proj"]]),
+    "method.variant": st.sampled_from(["dora", "rslora"]), "training.learning_rate": st.floats(1e-6, 0.1),
+    "training.epochs": st.floats(0.5, 10), "training.max_steps": st.integers(1, 1000), "training.micro_batch": st.integers(1, 64),
+    "training.accumulation": st.integers(1, 64), "training.max_length": st.integers(8, 4096), "training.packing": st.booleans(),
+    "training.checkpointing": st.booleans(), "training.optimizer": st.sampled_from(["adamw_8bit", "adafactor", "sgd"]),
+    "training.precision": st.sampled_from(["bf16", "mixed", "fp32"]), "training.attention": st.sampled_from(["sdpa", "eager"]),
+    "training.warmup": st.floats(0, 1), "evaluation.every": st.integers(0, 100), "data.validation": st.integers(0, 100),
+}  # fmt: skip
+
+
+def _with(sections: dict[str, Any]) -> RunSpec:
+    raw: dict[str, dict[str, Any]] = {"model": {"path": "m"}, "data": {"path": "d"}}
+    for path, value in sections.items():
+        section, _, name = path.partition(".")
+        raw.setdefault(section, {})[name] = value
+    return RunSpec.model_validate(raw)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.sampled_from([LLAMA_8B, SMOLLM2, traced.FAMILIES["mixtral"]]), st.sampled_from([None, "8GiB", "rtx4090", "2xrtx4090"]),
+       st.lists(st.sampled_from(sorted(GIVEN)), max_size=5, unique=True), st.sampled_from([None, "lora", "qlora", "full"]),
+       st.sampled_from([None, 5, 3000]), st.data())  # fmt: skip
+def test_every_given_field_is_kept(
+    config: dict[str, Any], gpu: str | None, paths: list[str], kind: str | None, rows: int | None, data: st.DataObject
+) -> None:
+    if kind == "full":
+        paths = [path for path in paths if not path.startswith("method.")]
+    sections = {path: data.draw(GIVEN[path]) for path in paths} | ({"method.kind": kind} if kind else {})
+    spec = _with(sections)
+    made = recommend(Request(spec, facts(config), shape(config), parse_gpu(gpu) if gpu else None, rows=rows))
+    for one in (made.choice.spec, *(choice.spec for choice in made.alternatives)):
+        assert {path: flatten(one.model_dump())[path] for path in sections} == sections
+    assert made.choice.spec.method.kind is not None
+    assert made.choice.spec.training.micro_batch is not None

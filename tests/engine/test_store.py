@@ -53,6 +53,7 @@ def db(path: Path) -> Iterator[sqlite3.Connection]:
 def spec(name: str, **sections: Any) -> RunSpec:
     raw = {
         "model": {"path": "/models/Tiny-1M/"},
+        "method": {"kind": "lora"},
         "data": {"path": "/data/rows.jsonl"},
         "run": {"name": name, "tags": ["a", "ü"]},
     }

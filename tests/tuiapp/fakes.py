@@ -1,19 +1,29 @@
 """Services without an engine: a machine, some runs, and a record of what was asked."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
+from engine.hardware import Gpu, Hardware
+from engine.planner.calibrate import PastRun
+from tuiapp.services import Services
 from tuiapp.snapshot import (
+    CardPlan,
     Checkpoint,
     EventLine,
     FormCheck,
     GpuLine,
     Machine,
     NewRun,
+    PlanChoice,
+    PlanPage,
+    PlanValues,
     RunDetail,
     RunLine,
     Sample,
     Snapshot,
+    Traced,
 )
 
 NOW = 1_790_000_000.0
@@ -132,6 +142,21 @@ def detail(line: RunLine) -> RunDetail:
     return whole if line.step is not None else RunDetail(line, phase=line.status)
 
 
+RTX_4090 = Gpu(0, "GPU-1", "NVIDIA GeForce RTX 4090", 23.99, (8, 9))
+
+
+class Planner(Services):
+    """The real planner on a machine with these cards and this history; there is no database."""
+
+    def __init__(self, *gpus: Gpu, past: Sequence[PastRun] = ()) -> None:
+        super().__init__(Path("absent") / "experiments.db")
+        self._hardware = Hardware("gpubox", gpus, None, None, "AMD Ryzen 9", 16, 62.7)
+        self._past = list(past)
+
+    def _history(self) -> list[PastRun]:
+        return self._past
+
+
 @dataclass
 class FakeServices:
     """What the app is given in place of the engine."""
@@ -142,6 +167,7 @@ class FakeServices:
     fail: Exception | None = None
     problem: str | None = None
     now: float = NOW
+    planner: Planner = field(default_factory=Planner)
 
     def snapshot(self, selected: str | None) -> Snapshot:
         if self.fail is not None:
@@ -181,3 +207,22 @@ class FakeServices:
 
     def models(self) -> list[str]:
         return ["SmolLM2-135M", "Qwen2.5-0.5B"]
+
+    def plan_models(self) -> list[str]:
+        return self.planner.plan_models()
+
+    def plan(self, form: NewRun, card: str = "") -> PlanPage:
+        return self.planner.plan(form, card)
+
+    def what_if(self, page: PlanPage, values: PlanValues) -> PlanChoice:
+        return self.planner.what_if(page, values)
+
+    def nearest(self, page: PlanPage, values: PlanValues) -> PlanChoice | None:
+        return self.planner.nearest(page, values)
+
+    def other_cards(self, page: PlanPage) -> tuple[CardPlan, ...]:
+        return self.planner.other_cards(page)
+
+    def trace(self, page: PlanPage, values: PlanValues) -> Traced:
+        self.calls.append(("trace", values))
+        return Traced(18.0, 18.6)

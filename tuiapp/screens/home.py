@@ -15,6 +15,7 @@ from tuiapp.layout import Places, home_places, is_narrow
 from tuiapp.messages import OpenForm, OpenRun, ResumeAsked, RunSelected
 from tuiapp.screens.base import DeckScreen
 from tuiapp.screens.empty import empty_lines
+from tuiapp.screens.plan_model import PlanModelScreen
 from tuiapp.screens.stop import ask_to_stop
 from tuiapp.snapshot import RunLine, Snapshot
 from tuiapp.widgets.head import database, elapsed, where_line
@@ -59,6 +60,7 @@ class HomeScreen(DeckScreen):
         Binding("enter", "open", "open", tooltip="open the run under the cursor"),
         Binding("enter", "begin", "new run", show=True),
         Binding("n", "new", "new", tooltip="a new run: model, data, method"),
+        Binding("f2", "plan", "plan", key_display="F2", tooltip="plan: what fits, how fast, and why"),
         Binding("slash", "filter", "filter", tooltip="only rows with these words"),
         Binding("s", "stop", "stop", tooltip="stop, with a checkpoint first"),
         Binding("r", "resume", "resume", tooltip="go on from the last checkpoint"),
@@ -197,6 +199,8 @@ class HomeScreen(DeckScreen):
             return run is not None and writable and run.status in RESUMABLE
         if action in ("filter", "order", "reverse"):
             return self.snapshot is not None and bool(self.snapshot.runs)
+        if action == "plan":
+            return self.snapshot is not None
         if action == "clear":
             return bool(self._filter) or self.query_one("#filter").display
         return True
@@ -213,6 +217,10 @@ class HomeScreen(DeckScreen):
     def action_new(self) -> None:
         """The form."""
         self.post_message(OpenForm())
+
+    def action_plan(self) -> None:
+        """What fits."""
+        self.app.push_screen(PlanModelScreen(self.deck.services))
 
     def action_stop(self) -> None:
         """Ask, then stop."""

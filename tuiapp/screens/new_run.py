@@ -1,6 +1,7 @@
 """The form of a new run: two things have to be typed, everything else is recommended and says why."""
 
 import asyncio
+from dataclasses import replace
 from typing import ClassVar, Protocol
 
 from textual import work
@@ -14,8 +15,10 @@ from tuiapp import format as f
 from tuiapp.background import in_thread, sentence
 from tuiapp.layout import Places, is_narrow
 from tuiapp.messages import RunStarted
+from tuiapp.plan_values import Draft, in_words, kind_of, planned
 from tuiapp.screens.base import DeckScreen
 from tuiapp.screens.dialogs import error_dialog
+from tuiapp.screens.plan import PlanScreen, PlanServices
 from tuiapp.snapshot import FormCheck, NewRun
 from tuiapp.widgets.fields import Choice, Field, Go
 from tuiapp.widgets.head import where_line
@@ -30,20 +33,15 @@ METHODS = (
     ("lora", "LoRA", "a small adapter beside 16-bit weights"),
     ("qlora", "QLoRA", "the same over 4-bit weights: less memory, slower"),
     ("full", "full", "all weights: the most memory"),
+    ("dora", "DoRA", "LoRA with a size apart from the direction: slower, a little better"),
 )
 
 
-class FormServices(Protocol):
+class FormServices(PlanServices, Protocol):
     """What the form asks for."""
 
     def check(self, form: NewRun) -> FormCheck:
         """What is known about it before anything starts."""
-
-    def start(self, form: NewRun) -> str:
-        """Start it; its id."""
-
-    def complete_path(self, text: str) -> list[str]:
-        """Paths that begin so."""
 
     def models(self) -> list[str]:
         """Models known here."""
@@ -58,6 +56,7 @@ class NewRunScreen(DeckScreen):
         Binding("enter", "next", "next", tooltip="the next field; on Start: start the run"),
         Binding("tab", "next", "complete", tooltip="complete what is typed, else the next field"),
         Binding("up,shift+tab", "app.focus_previous", "move", key_display="↑↓", tooltip="the fields"),
+        Binding("f2", "plan", "plan", key_display="F2", tooltip="plan: what fits, and what each choice would cost"),
         Binding("f1,ctrl+g", "help", "help", key_display="F1", id="help", tooltip="help for where you are"),
         Binding("escape", "leave", "leave", id="back", tooltip="leave; nothing was started"),
     ]
@@ -70,6 +69,7 @@ class NewRunScreen(DeckScreen):
         self._checked: NewRun | None = None
         self._problem = ""
         self._starting = False
+        self._draft = Draft()
 
     def compose(self) -> ComposeResult:
         """The labels and findings lie under the fields."""
@@ -133,7 +133,9 @@ class NewRunScreen(DeckScreen):
         values = {name: self.query_one(f"#{name}", Field).value.strip() for name in ("model", "data", "name", "steps")}
         steps = int(values["steps"]) if values["steps"].isdigit() and int(values["steps"]) > 0 else None
         method = self.query_one("#method", Choice).value
-        return NewRun(values["model"], values["data"], method, values["name"], steps)
+        form = NewRun(values["model"], values["data"], method, values["name"], steps)
+        settled = self._draft.settled
+        return planned(form, settled) if settled is not None and self._draft.settles(form) else form
 
     def _labels(self, width: int) -> list[Content]:
         check, form = self._check, self.form()
@@ -172,6 +174,9 @@ class NewRunScreen(DeckScreen):
         first = max(len(field) for field, _, _ in plan) + 2
         second = min(max(10, width // 6), max(len(f.plain(value)) for _, value, _ in plan) + 2)
         rows = [line((" What will be chosen", "bold"))]
+        settled = self._draft.settled if self.form().chosen else None
+        if settled is not None:
+            rows.append(line((" As planned, F2 changes it: ", "$accent"), f.clip(in_words(settled), width - 30)))
         for field, value, why in plan:
             text = f" {f.left(f.clean(field), first)}", f.left(f.plain(value), second)
             reason = f.clip(f.clean(why), width - first - second - 2)
@@ -263,6 +268,22 @@ class NewRunScreen(DeckScreen):
         self._starting = True
         self.draw()
         self._start()
+
+    def action_plan(self) -> None:
+        """The plan page for what is typed."""
+        form = self.form()
+        if not form.model:
+            self.say("Type a model first: a directory or a name.")
+            return
+        page = PlanScreen(self._services, replace(form, chosen=()), self._draft)
+        self.app.push_screen(page, self._back_from_plan)
+
+    def _back_from_plan(self, _: object) -> None:
+        """The method follows what was chosen there."""
+        if self._draft.settled is not None:
+            method = kind_of(self._draft.settled.values.method)
+            choice, names = self.query_one("#method", Choice), [name for name, _, _ in METHODS]
+            choice.action_turn(names.index(method) - names.index(choice.value))
 
     @work(group="start", exclusive=True, exit_on_error=False)
     async def _start(self) -> None:

@@ -1,0 +1,118 @@
+"""What follows from the model, the data and the cards once a way to train is chosen: values with their reasons. Pure functions."""
+
+import dataclasses
+import math
+from typing import Any, Literal
+
+from engine.planner import rules
+from engine.planner.complete import Known, known
+from engine.planner.plan import Request
+
+Decided = dict[str, tuple[Any, str]]
+STEPS = 200
+"""A run of fewer optimizer steps learns little: few rows get a smaller batch instead."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Tier:
+    """One way to train, in the order of preference. `optimizer` and `precision` apply to full fine-tuning."""
+
+    kind: Literal["full", "lora", "qlora"]
+    precision: str | None = None
+    optimizer: str = "adamw_torch_fused"
+
+
+def known_of(request: Request) -> Known:
+    parameters = request.shape.parameters if request.shape else request.facts.parameters
+    return known(request.facts, parameters, request.rows, request.lengths, request.goal, request.cards is not None)
+
+
+def rows_a_step(k: Known, kind: str) -> int:
+    """Rows an optimizer step: 16, fewer where there would be less than 200 steps; at most 4 on a CPU, to see progress sooner.
+
+    In short runs steps matter more than rows a step: 2 beat 4 on SmolLM2-135M with 64 rows (`bench.recommend`).
+    """
+    seen = k.rows * rules.epochs(kind, k.rows).value
+    wanted = 1 << max(0, round(math.log2(max(1.0, seen / STEPS))))
+    return max(2, min(rules.ROWS_A_STEP if k.gpu else 4, wanted))
+
+
+def decided(
+    request: Request, k: Known, tier: Tier, micro: int, checkpointing: bool, processes: int, sharding: str
+) -> Decided:
+    """What depends on the model, the cards and the choice itself."""
+    t = request.spec.training
+    gpu = request.cards is not None
+    attention = _attention(request)
+    length, why_length = length_of(request, k)
+    packing, why_packing = _packing(request, k, t.max_length or length, tier.kind)
+    target = rows_a_step(k, tier.kind)
+    if packing and k.lengths:
+        target = max(1, round(target * k.lengths.mean / (t.max_length or length)))
+    micro_batch = t.micro_batch or min(micro, max(1, target))
+    accumulation = max(1, round(target / (micro_batch * processes)))
+    made: Decided = {
+        "method.kind": (tier.kind, ""),
+        "training.micro_batch": (micro_batch, "the fastest that fits with a tenth of the card to spare" if gpu
+                                 else "the rows of a step at once"),
+        "training.accumulation": (accumulation, f"{accumulation * micro_batch * processes} rows a step"),
+        "training.checkpointing": (checkpointing, "the activations do not fit without" if checkpointing
+                                   else "the activations fit, and steps are a quarter faster"),
+        "training.max_length": (length, why_length),
+        "training.packing": (packing, why_packing),
+        "training.attention": attention,
+        "training.optimizer": (tier.optimizer, "8-bit moments: a quarter of AdamW's memory"
+                               if tier.optimizer == "adamw_8bit" else "the usual, in one fused kernel"),
+        "compute.processes": (processes, f"one process for each of {processes} cards"),
+        "compute.sharding": (sharding, "it does not fit on one card: FSDP shares weights and optimizer among them"),
+    }  # fmt: skip
+    if request.shape and request.shape.experts:
+        made["method.targets"] = (
+            "attention",
+            "an adapter for every expert would build all their weights anew at each step",
+        )
+    if request.stack == "hf448":
+        made |= {"training.optimizer": ("adamw_torch", "the old default"), "training.checkpointing": (True, "as published"),
+                    "training.packing": (False, "rows are padded"), "training.precision": ("bf16", "as published")}  # fmt: skip
+    elif request.cards and request.cards.card and not request.cards.card.bf16:
+        made["training.precision"] = ("fp32", f"{request.cards.name} has no bfloat16")
+    elif tier.precision:
+        made["training.precision"] = (tier.precision, "fp32 weights, bfloat16 arithmetic: small updates are not swallowed"
+                                         if tier.precision == "mixed" else "half the memory; small updates may be swallowed")  # fmt: skip
+    return made
+
+
+def _attention(request: Request) -> tuple[str, str]:
+    if request.stack == "hf448":
+        return "flash_attention_2", "as published"
+    if request.flash:
+        return "flash_attention_2", "flash-attn is installed"
+    if request.shape and not request.shape.family.sdpa:
+        return "eager", f"{request.shape.model_type} cannot use sdpa, and flash-attn is not installed"
+    return "sdpa", "PyTorch's own: flash kernels where they apply"
+
+
+def length_of(request: Request, k: Known) -> tuple[int, str]:
+    """A multiple of 64 that leaves 99.5 % of the rows whole, within the model's context."""
+    if request.lengths is None:
+        return min(1024, k.context), "TRL's default, within the model's context"
+    lengths = request.lengths
+    wanted = max(64, math.ceil(lengths.quantile(0.995) * (1.0 if lengths.measured else 1.15) / 64) * 64)
+    found = min(wanted, k.context, 8192)
+    whole = sum(n <= found for n in lengths.tokens) / len(lengths.tokens)
+    count = "" if lengths.measured else ", by characters (no tokenizer here)"
+    return found, f"keeps {100 * whole:.1f} % of the rows whole{count}"
+
+
+def _packing(request: Request, k: Known, length: int, kind: str) -> tuple[bool, str]:
+    if not request.cards:
+        return False, "on a CPU packing gains nothing"
+    if request.lengths is None:
+        return False, "the lengths of the rows are not known"
+    packed = k.rows * request.lengths.mean / length
+    if request.lengths.mean > 0.5 * length:
+        return False, f"rows fill {100 * request.lengths.mean / length:.0f} % of the length by themselves"
+    if packed * rules.epochs(kind, k.rows).value < STEPS:
+        return False, "packed, too few rows would be left for enough steps"
+    saved = 100 * (1 - request.lengths.mean / length)
+    return True, f"rows fill {100 - saved:.0f} % of the length: packing saves up to {saved:.0f} % padding"
