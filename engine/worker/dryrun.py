@@ -12,7 +12,7 @@ from unittest import mock
 import torch
 import transformers
 from accelerate.utils.operations import convert_outputs_to_fp32  # type: ignore[import-untyped]
-from bitsandbytes.optim import GlobalOptimManager
+from bitsandbytes.optim.optimizer import GlobalOptimManager
 from peft import get_peft_model
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM, Trainer
 from trl import SFTTrainer
