@@ -15,7 +15,8 @@ from tests.helpers import Deck, Run, wait_for
 
 STEPS = 240
 SETS = (f"training.max_steps={STEPS}", "saving.every=8", "evaluation.every=0", "evaluation.prompts=[]", "data.validation=0",
-        "training.learning_rate=1e-3", "training.epochs=20", "compute.devices=cpu", "method.kind=lora")  # fmt: skip
+        "training.learning_rate=1e-3", "training.epochs=20", "compute.devices=cpu", "method.kind=lora",
+        "training.micro_batch=4", "training.accumulation=1")  # fmt: skip
 WORKER, SUPERVISOR = "engine.worker", "engine.supervisor"
 VICTIMS = [(WORKER,), (SUPERVISOR,), (WORKER, SUPERVISOR), (SUPERVISOR, WORKER)]
 KILLS = 20
