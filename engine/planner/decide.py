@@ -97,11 +97,13 @@ def length_of(request: Request, k: Known) -> tuple[int, str]:
     if request.lengths is None:
         return min(1024, k.context), "TRL's default, within the model's context"
     lengths = request.lengths
-    wanted = max(64, math.ceil(lengths.quantile(0.995) * (1.0 if lengths.measured else 1.15) / 64) * 64)
+    if not lengths.measured:  # characters say too little: a row that is too long would be dropped
+        least = max(1024, math.ceil(lengths.quantile(0.995) * 2 / 64) * 64)
+        return min(least, k.context, 8192), "at least TRL's default: without the model's tokenizer lengths are a guess"
+    wanted = max(64, math.ceil(lengths.quantile(0.995) / 64) * 64)
     found = min(wanted, k.context, 8192)
     whole = sum(n <= found for n in lengths.tokens) / len(lengths.tokens)
-    count = "" if lengths.measured else ", by characters (no tokenizer here)"
-    return found, f"keeps {100 * whole:.1f} % of the rows whole{count}"
+    return found, f"keeps {100 * whole:.1f} % of the rows whole"
 
 
 def _packing(request: Request, k: Known, length: int, kind: str) -> tuple[bool, str]:
