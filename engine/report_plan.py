@@ -11,7 +11,7 @@ PARTS = (
     ("runtime", "░"),
 )  # fmt: skip
 NAMES = {"logits": "logits and loss", "runtime": "CUDA and slack"}
-VERDICTS = {"yes": "Fits", "close": "Fits closely", "no": "Does not fit", "unknown": "No GPU to plan for"}
+VERDICTS = {"yes": "Fits", "close": "Fits closely", "no": "Does not fit", "unknown": "Only a trace can tell (--exact)"}
 
 
 def plan_page(plan: Plan, width: int = 80, others: list[tuple[str, Choice]] | None = None) -> str:
@@ -50,7 +50,7 @@ def plan_page(plan: Plan, width: int = 80, others: list[tuple[str, Choice]] | No
 
 def _headline(plan: Plan) -> str:
     choice, cards = plan.choice, plan.request.cards
-    words = [VERDICTS[choice.fits]]
+    words = ["No GPU to plan for" if cards is None else VERDICTS[choice.fits]]
     if choice.memory:
         need = choice.memory.device / GIB
         words.append(f"{need:.1f} of {cards.memory:.1f} GiB on {cards.description.rpartition(',')[0]}" if cards

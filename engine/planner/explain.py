@@ -58,12 +58,7 @@ def problems(request: Request, chosen: Choice) -> list[str]:
         found.append(
             f"TuneDeck plans {chosen.spec.objective} with {chosen.spec.compute.sharding}, but cannot train it yet."
         )
-    if chosen.fits == "no" and chosen.device_gib is not None and r.cards is not None:
-        there = f"{r.cards.memory:.1f} less {RESERVED} that CUDA keeps are there"
-        found.append(f"It does not fit: {chosen.device_gib:.1f} GiB are needed, {there}.")
-        found += _way_out(chosen.device_gib, r.cards.count)
-    if chosen.fits == "close":
-        found.append("It fits with less than a tenth of the card to spare: a ragged batch may end it.")
+    found += too_much(request, chosen)
     if chosen.spec.compute.sharding == "fsdp":
         found.append(
             "FSDP has not been seen on a GPU by TuneDeck yet; 4-bit weights are stored as bfloat16 for it (quant_storage)."
@@ -86,6 +81,18 @@ def problems(request: Request, chosen: Choice) -> list[str]:
     if r.shape and not r.shape.family.quantizable and chosen.spec.method.kind == "qlora":
         found.append(f"bitsandbytes does not quantise {r.shape.model_type}'s layers: QLoRA saves nothing.")
     return found
+
+
+def too_much(request: Request, chosen: Choice) -> list[str]:
+    """That it does not fit, or hardly, and which card would do."""
+    cards = request.cards
+    if chosen.fits == "close":
+        return ["It fits with less than a tenth of the card to spare: a ragged batch may end it."]
+    if chosen.fits != "no" or chosen.device_gib is None or cards is None:
+        return []
+    there = f"{cards.memory:.1f} less {RESERVED} that CUDA keeps are there"
+    needed = f"It does not fit: {chosen.device_gib:.1f} GiB are needed, {there}."
+    return [needed, *_way_out(chosen.device_gib, cards.count)]
 
 
 def _way_out(need: float, count: int) -> list[str]:

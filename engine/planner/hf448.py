@@ -53,16 +53,12 @@ def peak(
         kept = shape.layers * saved
     forward_logits, backward_logits = _logits(kernels, autocast)
     dequantised = 2 * h * f if method == "qlora" else 0
-    unit = 0.0
-    if sharded:
-        unit = 2 * shape.outside + (shape.block / 2 if method == "qlora" else shape.block * 2)
     # read off the measurements: FSDP 1 holds each checkpoint twice while a block goes back
     kept_in_block = 2 * kept if sharded and not full else kept
-    steady = {"weights": base / devices, "optimizer": state / devices, "workspace": CUBLAS}
+    workspace = _gathered(shape, method) if sharded else CUBLAS
+    steady = {"weights": base / devices, "optimizer": state / devices, "workspace": workspace}
     if not full:
         steady["adapter"] = trained * size / devices
-    if sharded:
-        steady["workspace"] = unit
     loss = steady | {"activations": tokens * (kept + 6 * h), "logits": tokens * forward_logits * v}
     loss_back = steady | {"activations": tokens * (kept + 4 * h), "logits": tokens * backward_logits * v}
     block = steady | {
@@ -77,6 +73,11 @@ def peak(
             "activations": tokens * (h * stream + saved + backward),
         }
     return moments
+
+
+def _gathered(shape: Shape, method: str) -> float:
+    """Bytes of what FSDP has gathered at once: what is outside the blocks, and one block."""
+    return 2 * shape.outside + (shape.block / 2 if method == "qlora" else shape.block * 2)
 
 
 def adapter_inputs(inputs: list[int], rank: int, dropout: bool, autocast: bool) -> int:

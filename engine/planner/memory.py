@@ -144,13 +144,13 @@ def _hf448(shape: Shape, spec: RunSpec, fixed: Static, batch: Batch) -> dict[str
     inputs = [one.inputs for one in adapted(shape, spec.method)] if kind != "full" else []
     kept = hf448.adapter_inputs(inputs, spec.method.rank or 16, bool(spec.method.dropout), autocast)
     return hf448.peak(
-        shape, kind, batch.tokens, hf448_weights(shape, spec), fixed.trained, kept,
+        shape, kind, batch.tokens, _hf448_weights(shape, spec), fixed.trained, kept,
         devices=spec.compute.processes, autocast=autocast, checkpointing=spec.training.checkpointing is not False,
         optimizer=spec.training.optimizer or "adamw_torch",
     )  # fmt: skip
 
 
-def hf448_weights(shape: Shape, spec: RunSpec) -> int:
+def _hf448_weights(shape: Shape, spec: RunSpec) -> int:
     """bf16 weights under the old stack, where autocast did not mean fp32 masters."""
     training = spec.training.model_copy(update={"precision": "bf16"})
     return static(shape, spec.model_copy(update={"training": training})).weights

@@ -12,9 +12,9 @@ from typing import Any, Literal
 from engine.planner import rules
 from engine.planner.calibrate import correction
 from engine.planner.complete import Known, complete
-from engine.planner.costs import History, card_name, changed, measured, speed_of, what_if
+from engine.planner.costs import History, card_name, changed, measured, what_if
 from engine.planner.decide import Tier, decided, known_of, length_of, rows_a_step
-from engine.planner.explain import explained, notes, problems
+from engine.planner.explain import explained, notes, problems, too_much
 from engine.planner.memory import GIB, from_trace
 from engine.planner.plan import Choice, Plan, Request, verdict
 from engine.planner.rules import Reason
@@ -62,9 +62,7 @@ def with_trace(plan: Plan, traced: dict[str, Any]) -> Plan:
     trained = traced["adapter"] // size or parameters
     memory = from_trace(traced, parameters, trained)
     choice = dataclasses.replace(plan.choice, memory=memory, fits=verdict(memory, cards.memory if cards else None))
-    said = tuple(text for text in plan.problems if "--exact" not in text)
-    if choice.fits == "no" and cards:
-        said = (f"It does not fit: {memory.device / GIB:.1f} GiB are needed, {cards.memory:.1f} are there.", *said)
+    said = (*too_much(plan.request, choice), *(text for text in plan.problems if "--exact" not in text))
     return dataclasses.replace(plan, choice=choice, problems=said)
 
 
@@ -186,9 +184,7 @@ def _one(request: Request, k: Known, tier: Tier, micro: int, checkpointing: bool
     """A tier made whole for one batch and layout, with its memory and speed."""
     values = decided(request, k, tier, micro, checkpointing, processes, sharding)
     spec, reasons = complete(request.spec, k, values)
-    memory = measured(request, spec, history)
-    card = request.cards.memory if request.cards else None
-    return Choice(spec, memory, speed_of(request, spec, history), verdict(memory, card), reasons)
+    return dataclasses.replace(what_if(request, spec, history), reasons=reasons)
 
 
 def _variants(request: Request, k: Known, chosen: Choice, history: History) -> list[Choice]:

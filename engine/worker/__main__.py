@@ -126,7 +126,11 @@ def explain(error: BaseException, free: int) -> Failed:
             else "other"
         )
         return Failed(kind, clean(f"{error.title}. {error.message}", keep_lines=False), error.hint)
-    if "OutOfMemoryError" in names or isinstance(error, MemoryError) or _ran_out():
+    if (
+        "OutOfMemoryError" in names
+        or isinstance(error, MemoryError)
+        or (isinstance(error, RuntimeError) and _ran_out())
+    ):
         return Failed("oom", text, "Lower training.micro_batch or training.max_length, checkpoint, or use qlora.")
     if "NonFiniteLoss" in names:
         return Failed("nonfinite", text, "Lower training.learning_rate, raise training.warmup, or look at the data.")

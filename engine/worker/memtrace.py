@@ -9,21 +9,18 @@ prefer to flash attention, Triton). `python -P -m engine.worker.memtrace CONFIG.
 import argparse
 import collections
 import contextlib
-import json
-import logging
 import re
 import sys
-import warnings
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 from trl import SFTConfig
 
 from engine.errors import TuneDeckError
-from engine.spec import RunSpec, parse, read_yaml
+from engine.spec import RunSpec
 from engine.worker import cuda, dryrun
 from engine.worker.allocator import replay, rounded
+from engine.worker.child import answer
 from engine.worker.fake import Block, Record, Recorder, TraceError, check, fake_mode, materialise
 from engine.worker.quantized import cuda_paths
 
@@ -142,24 +139,8 @@ def _alive(record: Record, end: int) -> Alive:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="engine.worker.memtrace")
-    parser.add_argument("config", type=Path)
-    parser.add_argument("spec", type=Path)
     parser.add_argument("--ragged", action="store_true")
-    options = parser.parse_args()
-    logging.disable(logging.WARNING)
-    warnings.simplefilter("ignore")
-    with contextlib.redirect_stdout(sys.stderr):  # standard output is for the one document
-        try:
-            config = json.loads(options.config.read_text(encoding="utf-8"))
-            document = asdict(trace(config, parse(read_yaml(options.spec)), ragged=options.ragged))
-            status = 0
-        except (TuneDeckError, OSError, ValueError) as error:
-            document = {"title": "The trace failed", "message": str(error), "hint": ""}
-            if isinstance(error, TuneDeckError):
-                document = {"title": error.title, "message": error.message, "hint": error.hint}
-            status = 1
-    sys.stdout.write(json.dumps(document) + "\n")
-    return status
+    return answer(parser, "The trace", lambda config, spec, options: trace(config, spec, ragged=options.ragged))
 
 
 if __name__ == "__main__":

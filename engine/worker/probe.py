@@ -8,16 +8,13 @@ CUDA_VISIBLE_DEVICES has to name one.
 
 import argparse
 import contextlib
-import json
-import logging
 import os
 import resource
 import sys
 import tempfile
 import time
-import warnings
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Literal
@@ -32,8 +29,9 @@ from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PreTrainedTokeniz
 from transformers.trainer_callback import PrinterCallback
 from trl import SFTConfig, SFTTrainer
 
-from engine.errors import ModelError, SpecError, TuneDeckError
-from engine.spec import RunSpec, parse, read_yaml
+from engine.errors import ModelError, SpecError
+from engine.spec import RunSpec
+from engine.worker.child import answer
 from engine.worker.load import quantization
 from engine.worker.quantized import statistics
 from engine.worker.sft import check_gpu, peft_config, quiet, trainer_arguments
@@ -313,26 +311,7 @@ def _random(like: torch.Tensor, device: str) -> torch.Tensor:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="engine.worker.probe")
-    parser.add_argument("config", type=Path)
-    parser.add_argument("spec", type=Path)
-    options = parser.parse_args()
-    logging.disable(logging.WARNING)
-    warnings.simplefilter("ignore")
-    with contextlib.redirect_stdout(sys.stderr):  # standard output is for the one document
-        try:
-            config = json.loads(options.config.read_text(encoding="utf-8"))
-            document = asdict(run(config, parse(read_yaml(options.spec))))
-            status = 0
-        except TuneDeckError as error:
-            document, status = {"title": error.title, "message": error.message, "hint": error.hint}, 1
-        except Exception as error:  # the libraries' own: of any kind, and for as many reasons
-            text = str(error).strip().split("\n")[0][:300]
-            document, status = (
-                {"title": "The probe failed", "message": f"{type(error).__name__}: {text}", "hint": ""},
-                1,
-            )
-    sys.stdout.write(json.dumps(document) + "\n")
-    return status
+    return answer(parser, "The probe", lambda config, spec, _: run(config, spec))
 
 
 if __name__ == "__main__":

@@ -15,15 +15,14 @@ from tuiapp import format as f
 from tuiapp.background import in_thread, sentence
 from tuiapp.layout import Places, is_narrow
 from tuiapp.messages import RunStarted
+from tuiapp.plan_services import PlanServices
 from tuiapp.plan_values import Draft, in_words, kind_of, planned
-from tuiapp.screens.base import DeckScreen
 from tuiapp.screens.dialogs import error_dialog
-from tuiapp.screens.plan import PlanScreen, PlanServices
+from tuiapp.screens.form import FormScreen
+from tuiapp.screens.plan import PlanScreen
 from tuiapp.snapshot import FormCheck, NewRun
 from tuiapp.widgets.fields import Choice, Field, Go
-from tuiapp.widgets.head import where_line
 from tuiapp.widgets.rows import Rows, line
-from tuiapp.widgets.strip import strip_line
 
 PAUSE = 0.4
 """Seconds without typing before the form is checked."""
@@ -47,7 +46,7 @@ class FormServices(PlanServices, Protocol):
         """Models known here."""
 
 
-class NewRunScreen(DeckScreen):
+class NewRunScreen(FormScreen):
     """The form."""
 
     place = "New run"
@@ -62,9 +61,8 @@ class NewRunScreen(DeckScreen):
     ]
 
     def __init__(self, services: FormServices) -> None:
-        super().__init__()
+        super().__init__(services.models, services.complete_path)
         self._services = services
-        self._models: list[str] = []
         self._check: FormCheck | None = None
         self._checked: NewRun | None = None
         self._problem = ""
@@ -76,7 +74,7 @@ class NewRunScreen(DeckScreen):
         yield Rows(id="head", classes="placed")
         yield Rows(id="form", classes="placed")
         about = "A directory with a model, a name of the hub, or a GGUF file. Tab completes."
-        yield Field(id="model", help_text=about, placeholder="directory or name", complete=self._complete_model)
+        yield Field(id="model", help_text=about, placeholder="directory or name", complete=self.complete_model)
         about = "A file with the rows to learn from: JSON, JSON Lines, CSV or text. Tab completes."
         yield Field(id="data", help_text=about, placeholder="file", complete=self._services.complete_path)
         yield Choice(METHODS, id="method", help_text="Which weights are trained. ← and → choose.")
@@ -87,12 +85,6 @@ class NewRunScreen(DeckScreen):
         yield Rows(id="plan", classes="placed")
         yield Rows(id="status", classes="placed")
         yield Rows(id="keys", classes="placed")
-
-    def on_mount(self) -> None:
-        """The model is typed first."""
-        super().on_mount()
-        self.query_one("#model").focus()
-        self._find_models()
 
     def places(self, width: int, height: int) -> Places:
         """Fields below each other; what will be chosen takes the rest."""
@@ -118,11 +110,7 @@ class NewRunScreen(DeckScreen):
     def draw(self) -> None:
         """Labels, findings and the plan."""
         width = self.size.width
-        head = [where_line(self.place, width)]
-        if self.snapshot is not None:
-            machine = self.snapshot.machine
-            head = [where_line(self.place, width, f.clean(machine.host)), strip_line(machine, width)]
-        self.query_one("#head", Rows).show(head)
+        self.show_head(width)
         self.query_one("#form", Rows).show(self._labels(width))
         self.query_one("#plan", Rows).show(self._plan(width))
         self.show_status(self._status())
@@ -215,12 +203,6 @@ class NewRunScreen(DeckScreen):
         """Another method changes the plan."""
         self._changed()
 
-    def on_field_candidates(self, event: Field.Candidates) -> None:
-        """Several possibilities are named in the status line."""
-        if event.field.has_focus and len(event.texts) > 1:
-            names = [text.rstrip("/").rpartition("/")[2] for text in event.texts]
-            self.say(f"{len(names)} match: {'  '.join(names[:12])}")
-
     def _changed(self) -> None:
         self._problem = ""
         self._said = ""
@@ -240,22 +222,6 @@ class NewRunScreen(DeckScreen):
         except Exception as error:  # whatever it was, the form stays and says so
             self._problem = f.clean(sentence(error))
         self.draw()
-
-    @work(group="models", exclusive=True, exit_on_error=False)
-    async def _find_models(self) -> None:
-        try:
-            self._models = await in_thread(self._services.models)
-        except Exception as error:  # without suggestions one can still type
-            self.say(sentence(error))
-
-    def _complete_model(self, text: str) -> list[str]:
-        """Known models first, then paths."""
-        known = [name for name in self._models if name.startswith(text)]
-        return known or self._services.complete_path(text)
-
-    def action_next(self) -> None:
-        """The next field."""
-        self.focus_next()
 
     def on_go_pressed(self, _: Go.Pressed) -> None:
         """Start, unless something is missing; the status line says what."""
@@ -297,10 +263,6 @@ class NewRunScreen(DeckScreen):
             self._starting = False
             self.draw()
         self.post_message(RunStarted(run_id))
-
-    def action_leave(self) -> None:
-        """Back; nothing was started."""
-        self.dismiss()
 
 
 def _finding(text: str, good: bool, width: int) -> Content:

@@ -1,7 +1,7 @@
 """The plan page: what fits, how fast and why, and what every choice would cost before anything starts."""
 
 from dataclasses import replace
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 from textual import work
 from textual.app import ComposeResult
@@ -14,10 +14,11 @@ from tuiapp.background import in_thread, sentence
 from tuiapp.layout import WIDE, Places, is_narrow
 from tuiapp.messages import RunStarted
 from tuiapp.plan_layout import plan_places
+from tuiapp.plan_services import PlanServices
 from tuiapp.plan_values import FIELDS, LABELS, Draft, beside, different, obstacle, planned, settled, shown
 from tuiapp.screens.base import DeckScreen
 from tuiapp.screens.dialogs import Answer, AskScreen, error_dialog
-from tuiapp.snapshot import CardPlan, NewRun, PlanChoice, PlanPage, PlanValues, Snapshot, Traced
+from tuiapp.snapshot import NewRun, PlanValues, Snapshot, Traced
 from tuiapp.widgets import plan_panes as panes
 from tuiapp.widgets.head import where_line
 from tuiapp.widgets.pane import FocusPane, Pane
@@ -30,34 +31,6 @@ CHOICE_HELP = (
     "weights, what is trained, activations, CUDA. What goes past │ does not fit."
 )
 ELSE_HELP = "Other ways to train the same, the best first. Space takes the one under the cursor."
-
-
-class PlanServices(Protocol):
-    """What the page asks for. All but `what_if` may block."""
-
-    def plan(self, form: NewRun, card: str = "") -> PlanPage:
-        """The plan for a form on a card."""
-
-    def what_if(self, page: PlanPage, values: PlanValues) -> PlanChoice:
-        """What other values cost, at once."""
-
-    def nearest(self, page: PlanPage, values: PlanValues) -> PlanChoice | None:
-        """The nearest choice that fits where these do not."""
-
-    def other_cards(self, page: PlanPage) -> tuple[CardPlan, ...]:
-        """The best that fits on common cards."""
-
-    def trace(self, page: PlanPage, values: PlanValues) -> Traced:
-        """The real step, traced."""
-
-    def start(self, form: NewRun) -> str:
-        """Start it; its id."""
-
-    def plan_models(self) -> list[str]:
-        """Models that can be planned for."""
-
-    def complete_path(self, text: str) -> list[str]:
-        """Paths that begin so."""
 
 
 class PlanScreen(DeckScreen):
@@ -313,31 +286,19 @@ class PlanScreen(DeckScreen):
 
     def action_move(self, by: int) -> None:
         """Another field, or another alternative."""
-        if self._state is None:
+        state = self._state
+        if state is None:
             return
         if self._on_table:
-            self._at(self._state.at + by)
+            self._state = replace(state, at=max(0, min(len(panes.rows_of(state)) - 1, state.at + by)))
         else:
-            self._row(self._state.row + by)
+            self._state = replace(state, row=max(0, min(len(FIELDS) - 1, state.row + by)))
+            self._hint()
+        self.refresh_all()
 
     def action_edge(self, which: int) -> None:
         """The first or the last."""
-        if self._on_table:
-            self._at(10**6 if which else 0)
-        else:
-            self._row(10**6 if which else 0)
-
-    def _at(self, at: int) -> None:
-        if self._state is not None:
-            most = len(panes.rows_of(self._state)) - 1
-            self._state = replace(self._state, at=max(0, min(most, at)))
-            self.refresh_all()
-
-    def _row(self, row: int) -> None:
-        if self._state is not None:
-            self._state = replace(self._state, row=max(0, min(len(FIELDS) - 1, row)))
-            self._hint()
-            self.refresh_all()
+        self.action_move(10**6 if which else -(10**6))
 
     def action_take(self) -> None:
         """The alternative under the cursor; among the fields the nearest that fits."""

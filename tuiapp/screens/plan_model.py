@@ -1,6 +1,5 @@
 """Which model the plan is for, where no form was filled in: one field, and the data if one has it."""
 
-import functools
 from typing import ClassVar
 
 from textual.app import ComposeResult
@@ -11,14 +10,13 @@ from textual.widgets import Input
 
 from tuiapp import format as f
 from tuiapp.layout import Places, is_narrow
+from tuiapp.plan_services import PlanServices
 from tuiapp.plan_values import Draft
-from tuiapp.screens.base import DeckScreen
-from tuiapp.screens.plan import PlanScreen, PlanServices
+from tuiapp.screens.form import FormScreen
+from tuiapp.screens.plan import PlanScreen
 from tuiapp.snapshot import NewRun
 from tuiapp.widgets.fields import Field, Go
-from tuiapp.widgets.head import where_line
 from tuiapp.widgets.rows import Rows, line
-from tuiapp.widgets.strip import strip_line
 
 LABEL = 10
 ABOUT = (
@@ -27,7 +25,7 @@ ABOUT = (
 )
 
 
-class PlanModelScreen(DeckScreen):
+class PlanModelScreen(FormScreen):
     """Two fields before the plan page."""
 
     place = "Plan"
@@ -42,9 +40,8 @@ class PlanModelScreen(DeckScreen):
     ]
 
     def __init__(self, services: PlanServices) -> None:
-        super().__init__()
+        super().__init__(services.plan_models, services.complete_path)
         self._services = services
-        self._models = functools.cache(services.plan_models)
         self._draft = Draft()
 
     def compose(self) -> ComposeResult:
@@ -52,18 +49,13 @@ class PlanModelScreen(DeckScreen):
         yield Rows(id="head", classes="placed")
         yield Rows(id="form", classes="placed")
         about = "A directory with a config.json, a GGUF file, a name of the hub or of the catalog. Tab completes."
-        yield Field(id="model", help_text=about, placeholder="directory or name", complete=self._complete)
+        yield Field(id="model", help_text=about, placeholder="directory or name", complete=self.complete_model)
         about = "The rows to learn from: with them the plan knows lengths and time. It may stay empty. Tab completes."
         yield Field(id="data", help_text=about, placeholder="file, or nothing", complete=self._services.complete_path)
         yield Go("Plan", id="start")
         yield Rows(id="about", classes="placed")
         yield Rows(id="status", classes="placed")
         yield Rows(id="keys", classes="placed")
-
-    def on_mount(self) -> None:
-        """The model is typed first."""
-        super().on_mount()
-        self.query_one("#model").focus()
 
     def places(self, width: int, height: int) -> Places:
         """Below each other."""
@@ -79,11 +71,7 @@ class PlanModelScreen(DeckScreen):
     def draw(self) -> None:
         """Labels and what the page is for."""
         width = self.size.width
-        head = [where_line(self.place, width)]
-        if self.snapshot is not None:
-            machine = self.snapshot.machine
-            head = [where_line(self.place, width, f.clean(machine.host)), strip_line(machine, width)]
-        self.query_one("#head", Rows).show(head)
+        self.show_head(width)
         self.query_one("#form", Rows).show([line(" Model"), line(""), line(" Data")])
         about = f.wrap(" ".join(ABOUT), min(width - 2, 100), 4)
         self.query_one("#about", Rows).show([line((f" {text}", "$dim")) for text in about])
@@ -95,26 +83,11 @@ class PlanModelScreen(DeckScreen):
         text = "Data may stay empty: without it lengths and time are not known." if typed else "Type a model."
         return line((f" {text}", "$dim"))
 
-    def _complete(self, text: str) -> list[str]:
-        """Known models first, then paths."""
-        known = [name for name in self._models() if name.startswith(text)]
-        return known or self._services.complete_path(text)
-
     def on_input_changed(self, _: Input.Changed) -> None:
         """The status line follows."""
         if self.is_mounted:
             self._said = ""
             self.draw()
-
-    def on_field_candidates(self, event: Field.Candidates) -> None:
-        """Several possibilities are named in the status line."""
-        if event.field.has_focus and len(event.texts) > 1:
-            names = [text.rstrip("/").rpartition("/")[2] for text in event.texts]
-            self.say(f"{len(names)} match: {'  '.join(names[:12])}")
-
-    def action_next(self) -> None:
-        """The next field."""
-        self.focus_next()
 
     def on_go_pressed(self, _: Go.Pressed) -> None:
         """Plan."""
@@ -127,7 +100,3 @@ class PlanModelScreen(DeckScreen):
             self.say("Type a model: a directory or a name.")
             return
         self.app.push_screen(PlanScreen(self._services, NewRun(model, data, ""), self._draft))
-
-    def action_leave(self) -> None:
-        """Back."""
-        self.dismiss()
