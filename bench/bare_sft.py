@@ -15,9 +15,10 @@ from trl import SFTConfig, SFTTrainer
 
 from engine.models import inspect_model
 from engine.spec import parse
+from engine.worker.arguments import peft_config
 from engine.worker.dataset import datasets_for
 from engine.worker.load import load_model, load_tokenizer
-from engine.worker.sft import peft_config, trainer_arguments
+from engine.worker.sft import trainer_arguments
 
 
 def main() -> None:

@@ -28,15 +28,16 @@ from trl import SFTConfig, SFTTrainer
 
 from bench.table import median, publish, spread
 from engine import demo
-from engine.data.encode import IGNORED, Encoded
-from engine.data.formats import Message, load
+from engine.data import rows as data_rows
+from engine.data.tokens import IGNORED, Tokens, load_tokens
 from engine.models import ModelFacts
 from engine.planner.ask import prepare_request
 from engine.planner.recommend import recommend
-from engine.spec import RunSpec, parse
-from engine.worker.dataset import datasets_for, encoder
+from engine.spec import DataSpec, RunSpec, parse
+from engine.worker.arguments import peft_config
+from engine.worker.dataset import datasets_for
 from engine.worker.load import load_model, load_tokenizer, ready_model
-from engine.worker.sft import peft_config, trainer_arguments
+from engine.worker.sft import trainer_arguments
 
 SEEDS = (1, 2, 3)
 ROWS, HELD_OUT, MAX_LENGTH = 48, 40, 384
@@ -78,17 +79,20 @@ def task(file: Path, model: str, seed: int, directory: Path) -> Task:
     facts = ready_model(spec, SILENT)
     spec = spec.model_copy(update={"model": spec.model.model_copy(update={"path": facts.path})})
     tokenizer = load_tokenizer(spec, facts)
-    short = [row.messages for row in load(file).rows if _fits(row.messages, encoder(tokenizer))]
+    data, tokens = DataSpec(path=str(file)), load_tokens(Path(facts.path), None)
+    rows = [row for row in data_rows.rows_of(data_rows.sources(data), data) if isinstance(row, data_rows.Row)]
+    short = [row.value["messages"] for row in rows if _fits(row, tokens)]
     drawn = random.Random(seed).sample(short, min(ROWS + HELD_OUT, len(short)))
     path.write_text("".join(json.dumps({"messages": messages}) + "\n" for messages in drawn), encoding="utf-8")
     train, held_out = datasets_for(spec, tokenizer, SILENT)
     return Task(spec, facts, tokenizer, train, list(held_out or []))
 
 
-def _fits(messages: list[Message], encode: Callable[[list[Message]], Encoded]) -> bool:
+def _fits(row: data_rows.Row, tokens: Tokens) -> bool:
     try:
-        return len(encode(messages).input_ids) <= MAX_LENGTH
-    except ValueError:  # nothing in it can be trained on
+        (one,) = tokens.encode(row.value)
+        return one.trained > 0 and len(one.input_ids) <= MAX_LENGTH
+    except ValueError:  # the template refuses it
         return False
 
 

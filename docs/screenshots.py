@@ -4,6 +4,7 @@ The runs are those of experiments.db.example; the live screen shows the demo's r
 """
 
 import asyncio
+import json
 import re
 import shutil
 import tempfile
@@ -50,6 +51,30 @@ def _is_planned(text: str) -> bool:
     return "At the peak" in text and "looking …" not in text
 
 
+def _is_looked_at(text: str) -> bool:
+    """The data page with a row as the trainer made it."""
+    return "What the model sees   row 1 of" in text
+
+
+def flawed_data(clean: Path) -> Path:
+    """The demo's rows with what is usually wrong with rows."""
+    rows = [json.loads(line) for line in clean.read_text(encoding="utf-8").splitlines()]
+    said = [row["output"] for row in rows]
+    stories = [" ".join(said[i : i + 2 + i * i % 11]) for i in range(48)]
+    answers = [
+        *stories,
+        " ".join(said),
+        "I'm sorry, but I can't help with that.",
+        "Ahoy! A caf\u00c3\u00a9, matey.",
+        "",
+    ]
+    more = [{"instruction": f"And what of {i} knots?", "input": "", "output": text} for i, text in enumerate(answers)]
+    made = [*rows, *rows[3:9], *more]
+    path = clean.with_name("captain-raw.jsonl")
+    path.write_text("".join(json.dumps(row) + "\n" for row in made), encoding="utf-8")
+    return path
+
+
 async def main() -> None:
     with tempfile.TemporaryDirectory(prefix="tunedeck-") as directory:
         database = Path(directory) / "experiments.db"
@@ -64,6 +89,9 @@ async def main() -> None:
         for width, height in ((80, 24), (160, 48)):
             planned = ("f2", *"meta-llama/Llama-3.1-8B", "f2")
             await picture(database, f"plan-{width}x{height}", (width, height), planned, _is_planned)
+        looked_at = ("f3", *str(flawed_data(data)), "enter", *model, "f3")
+        for width, height in ((80, 24), (160, 48)):
+            await picture(database, f"data-{width}x{height}", (width, height), looked_at, _is_looked_at)
         run_id = launch.create(database, launch.prepare(demo.specs(data, model)[0]))
         for width, height in ((80, 24), (160, 48)):
             await picture(

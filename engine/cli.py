@@ -12,12 +12,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from engine import launch, paths, report
+from engine import cli_data, launch, paths, report
 from engine.errors import NoFit, RunError, StoreError, TuneDeckError
 from engine.options import app, everywhere
 from engine.planner.calibrate import PastRun
 from engine.planner.rules import RANKS
 from engine.reconcile import reconcile
+from engine.report_data import MARKS
 from engine.spec import RunSpec, apply_sets, parse, read_yaml
 from engine.store import metrics, plans, records, runs
 from engine.store.connection import DatabaseError, open_database, writable
@@ -84,12 +85,14 @@ def build_parser() -> argparse.ArgumentParser:
     train_ = verb("train", train, "start a run and follow it")
     train_.add_argument("spec", nargs="?", type=Path, metavar="SPEC.yaml", help="a specification: see the README")
     train_.add_argument("--model", help="a directory, a .gguf file or a hub id")
-    train_.add_argument("--data", help="a .json or .jsonl file, Alpaca or messages")
+    train_.add_argument("--data", help="a file, a directory or a data set of the hub; see: tunedeck data check")
     train_.add_argument(
         "--set", dest="sets", action="append", default=[], metavar="a.b=c", help="any field of the specification"
     )
+    train_.add_argument("--accept", action="store_true", help="go on without the rows that fatal findings are about")
     train_.add_argument("--anyway", action="store_true", help="start even if the planner says that it does not fit")
     train_.add_argument("--detach", action="store_true", help="return at once; the run goes on")
+    cli_data.add_verbs(verbs, common)
     runs_ = verb("runs", list_runs, "list the runs, newest first")
     runs_.add_argument("--all", action="store_true", help="archived ones too")
     verb("show", show, "everything about one run").add_argument("run", metavar="RUN", help=RUN_HELP)
@@ -186,11 +189,13 @@ def train(options: Options) -> int:
             old = raw.get(section)
             raw = {**raw, section: {**(old if isinstance(old, dict) else {}), key: value}}
     path = database(options)
-    prepared = launch.prepare(parse(apply_sets(raw, options.sets)), options.anyway, past_runs(path))
+    prepared = launch.prepare(parse(apply_sets(raw, options.sets)), options.anyway, past_runs(path), options.accept)
     run_id = launch.create(path, prepared)
     if not options.json:
         chosen = [[r.field, str(r.value)[:40], r.why] for r in prepared.reasons]
         print(report.table(["recommended", "value", "why"], chosen) + "\n")
+        for finding in prepared.data.warnings + prepared.data.fatal:
+            print(f"{MARKS[finding.severity]} {clean(finding.message, False)}   {finding.where}".rstrip())
         print(f"run {run_id}  in {paths.run_directory(path, run_id)}", flush=True)
     return follow(path, run_id, options)
 

@@ -92,6 +92,25 @@ class Checkpoint:
 
 
 @dataclass(frozen=True)
+class DataReady:
+    """What is trained on: rows and tokens, what was left out by reason, with the first lines, and the hash of the files.
+
+    `validation` rows are held out; `cached`: the ids were there from an earlier run.
+    """
+
+    type: ClassVar[str] = "data"
+    sha256: str
+    format: str
+    train: int
+    validation: int
+    tokens: int
+    trained_tokens: int
+    dropped: dict[str, int] = field(default_factory=dict)
+    lines: dict[str, list[int]] = field(default_factory=dict)
+    cached: bool = False
+
+
+@dataclass(frozen=True)
 class Notice:
     """Something the user should know; `level` is note or warning."""
 
@@ -189,14 +208,27 @@ class Unknown:
         return self.name
 
 
-WorkerEvent = Started | Phase | Progress | Metric | Memory | Sample | Checkpoint | Notice | Failed | Finished | Stopped
+WorkerEvent = (
+    Started
+    | Phase
+    | Progress
+    | Metric
+    | Memory
+    | Sample
+    | Checkpoint
+    | DataReady
+    | Notice
+    | Failed
+    | Finished
+    | Stopped
+)
 SupervisorEvent = Attempt | Waiting | Stopping | GpuSamples | Exit | Notice
 Event = WorkerEvent | SupervisorEvent | Unknown
 
 _KNOWN: dict[str, Any] = {
     cls.type: cls
     for cls in (
-        *(Started, Phase, Progress, Metric, Memory, Sample, Checkpoint, Notice, Failed, Finished, Stopped),
+        *(Started, Phase, Progress, Metric, Memory, Sample, Checkpoint, DataReady, Notice, Failed, Finished, Stopped),
         *(Attempt, Waiting, Stopping, GpuSamples, Exit),
     )
 }

@@ -137,6 +137,11 @@ def describe(event: ev.Event) -> tuple[str, str]:
         case ev.Checkpoint():
             score = f", eval_loss {event.eval_loss:.3f}" if event.eval_loss is not None else ""
             return "note", f"checkpoint {event.step} saved, {event.bytes / 2**20:,.0f} MiB{score}"
+        case ev.DataReady():
+            known = ", as prepared before" if event.cached else ""
+            held = f", {event.validation:,} held out" if event.validation else ""
+            return "note", (f"data: {event.train:,} rows{held}, {event.tokens:,} tokens, "
+                            f"{event.trained_tokens:,} of them trained{known}")  # fmt: skip
         case ev.Notice():
             return event.level, event.text
         case ev.Failed():

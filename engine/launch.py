@@ -12,16 +12,20 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from engine import outcome, paths
 from engine.cards import own_cards
-from engine.data.formats import Loaded, load
+from engine.data.examine import examine
+from engine.data.rows import content_hash, first_question, named, sources, validation_source
+from engine.data.scan import Report, at_length, refuse
+from engine.data.scan import as_json as data_json
 from engine.errors import DataError, NoFit, RunError, SpaceError, SpecError
 from engine.events import Waiting
 from engine.files import EventFile, write_private
 from engine.hardware import Gpu, probe
 from engine.ingest import ingest
-from engine.models import TEMPLATE_HINT, ModelFacts, inspect_model
+from engine.models import ModelFacts, inspect_model
 from engine.outcome import usable
 from engine.planner.ask import request_for
 from engine.planner.calibrate import PastRun
@@ -30,10 +34,13 @@ from engine.planner.plan import Plan, Request, as_json, nearest_hint
 from engine.planner.recommend import recommend
 from engine.planner.rules import Reason
 from engine.planner.steps import validation_rows
-from engine.spec import RunSpec, to_yaml
+from engine.spec import RunSpec, parse, to_yaml
 from engine.store import runs
 from engine.store.connection import open_database, transaction
 
+OBJECTIVES = ("sft", "text", "dpo")
+FORMS = {"sft": False, "text": False, "dpo": "preference", "kto": "kto", "reward": "preference", "grpo": False}
+"""The form of data that an objective needs; False for what is learned by heart."""
 EPOCH = 1577836800  # 2020-01-01: six characters of base 36 reach to 2088
 DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 
@@ -45,26 +52,22 @@ class Prepared:
     spec: RunSpec
     reasons: list[Reason]
     model: ModelFacts
-    data: Loaded
+    data: Report
     plan: Plan
 
 
-def prepare(spec: RunSpec, anyway: bool = False, history: list[PastRun] | None = None) -> Prepared:
-    """Check model and data and fill what is open. Writes nothing. Raises TuneDeckError.
+def prepare(
+    spec: RunSpec, anyway: bool = False, history: list[PastRun] | None = None, accept: bool = False
+) -> Prepared:
+    """Check model and data and fill what is open. Writes nothing but caches. Raises TuneDeckError.
 
-    `anyway`: start what the planner says does not fit. `history`: past runs of this machine, which correct the planner.
+    `anyway`: start what the planner says does not fit. `accept`: go on without the rows that fatal findings are about.
+    `history`: past runs of this machine, which correct the planner.
     """
     _runnable(spec)
     model = inspect_model(spec.model.path, spec.model.revision)
-    data = load(spec.data.path, spec.data.format, spec.data.columns, spec.data.max_rows)
-    if not model.has_template and not spec.data.template:
-        raise DataError(
-            "The model has no chat template",
-            f"{model.label} is a base model: nothing says how a conversation is written for it.",
-            TEMPLATE_HINT,
-        )
-    if isinstance(spec.data.validation, str):
-        load(spec.data.validation, spec.data.format, spec.data.columns)
+    data = examine(spec.data, model, spec.model)
+    spec, reasons = _for_data(spec, data, accept)
     gpus = _check_devices(spec)
     no_gpu = not gpus and spec.compute.devices == "auto"
     if no_gpu:
@@ -73,7 +76,10 @@ def prepare(spec: RunSpec, anyway: bool = False, history: list[PastRun] | None =
     cards = own_cards(gpus)
     alike = [g.index for g in gpus if cards and g.name == cards.name and (g.memory_total or 0.0) >= cards.memory]
     plan = _planned(request_for(_absolute(spec), model, data, cards), anyway, history or [])
-    spec, reasons = plan.choice.spec, [r for r in plan.choice.reasons if r.why]
+    spec, reasons = plan.choice.spec, reasons + [r for r in plan.choice.reasons if r.why]
+    data, _ = at_length(data, spec.training.max_length or 1024, spec.training.long_rows or "drop")
+    if not data.kept or not accept:
+        refuse(data)
     if len(alike) < len(gpus):  # another kind of card may be too small for what was planned
         spec = spec.model_copy(update={"compute": spec.compute.model_copy(update={"devices": alike})})
         reasons.append(
@@ -84,10 +90,11 @@ def prepare(spec: RunSpec, anyway: bool = False, history: list[PastRun] | None =
     if spec.evaluation.early_stopping and not spec.evaluation.every:
         raise SpecError("Early stopping needs evaluations", "evaluation.early_stopping is set, but nothing is evaluated.",
                         "Set evaluation.every and data.validation.")  # fmt: skip
-    if len(data.rows) - validation_rows(spec.data.validation, len(data.rows)) < 1:
+    if data.kept - validation_rows(spec.data.validation, data.kept) < 1:
         raise DataError("No row is left to train on", "All rows are held out.", "Lower data.validation.")
     if spec.evaluation.prompts is None:
-        prompts = [m["content"][:500] for m in data.rows[0].messages if m["role"] == "user"][:1]
+        question = first_question(data.first[0].value)[:500]
+        prompts = [question] if question else []
         spec = spec.model_copy(update={"evaluation": spec.evaluation.model_copy(update={"prompts": prompts})})
         reasons.append(Reason("evaluation.prompts", prompts, "the first row's question, to see the answer change"))
     return Prepared(spec, reasons, model, data, plan)
@@ -106,11 +113,38 @@ def _planned(request: Request, anyway: bool, history: list[PastRun]) -> Plan:
     return plan
 
 
+def _for_data(spec: RunSpec, data: Report, accept: bool) -> tuple[RunSpec, list[Reason]]:
+    """The specification with the objective that the data is for. Raises DataError if they do not go together, or if the data
+    has fatal findings and nobody accepts them."""
+    if not accept or not data.kept:
+        refuse(data)
+    objective = spec.objective or data.objective
+    if FORMS[objective] != (data.form in ("preference", "kto") and data.form):
+        wanted = (
+            "pairs with chosen and rejected answers"
+            if objective == "dpo"
+            else "conversations, prompts and completions, or text"
+        )
+        raise DataError("The data is for another objective", f"objective {objective} needs {wanted}; this is {data.format}.",
+                        f"Leave objective open: for this data it is {data.objective}.")  # fmt: skip
+    reasons = [] if spec.objective else [Reason("objective", objective, f"the data is {data.format}")]
+    spec = spec.model_copy(update={"objective": objective})
+    _runnable(spec)
+    return spec, reasons
+
+
 def _runnable(spec: RunSpec) -> None:
     """Raises SpecError for what can be planned and not yet trained."""
-    if spec.objective != "sft":
+    if spec.objective not in (None, *OBJECTIVES):
+        trained = ", ".join(OBJECTIVES)
         raise SpecError(
-            "This objective cannot be trained yet", f"objective is {spec.objective}; only sft is trained.", ""
+            "This objective cannot be trained yet", f"objective is {spec.objective}; trained are {trained}.", ""
+        )
+    if spec.objective == "dpo" and (spec.training.packing or spec.training.long_rows == "split"):
+        raise SpecError(
+            "Pairs cannot be packed or split",
+            "DPO compares two whole answers.",
+            "Leave packing off; long_rows may be drop or cut.",
         )
     if spec.compute.sharding in ("zero2", "zero3"):
         raise SpecError(
@@ -148,11 +182,16 @@ def _absolute(spec: RunSpec) -> RunSpec:
     model, data = spec.model.path, spec.data
     if Path(model).expanduser().exists():
         model = absolute(model)
-    changes: dict[str, str] = {"path": absolute(data.path)}
+
+    def here(path: str) -> str:
+        return absolute(path) if Path(path).expanduser().exists() else path  # a name of the hub stays one
+
+    changes: dict[str, Any] = {"path": here(data.path) if isinstance(data.path, str) else
+                               [one.model_copy(update={"path": here(one.path)}) for one in named(data)]}  # fmt: skip
     for name in ("validation", "template"):
         value = getattr(data, name)
-        if isinstance(value, str) and value != "chatml":
-            changes[name] = absolute(value)
+        if isinstance(value, str) and value not in ("chatml", "alpaca"):
+            changes[name] = here(value)
     return spec.model_copy(update={
         "model": spec.model.model_copy(update={"path": model}), "data": data.model_copy(update=changes)})  # fmt: skip
 
@@ -172,7 +211,10 @@ def create(database: Path, prepared: Prepared) -> str:
     try:
         spec = _named(db, prepared)
         write_private(run_dir / "spec.yaml", to_yaml(spec))
-        plan = as_json(prepared.plan) | {"reasons": [vars(r) for r in prepared.reasons]}
+        plan = as_json(prepared.plan) | {
+            "reasons": [vars(r) for r in prepared.reasons],
+            "data": data_json(prepared.data),
+        }
         with transaction(db):
             runs.insert(db, run_id, spec, plan, socket.gethostname(), now)
         try:
@@ -292,7 +334,7 @@ def resume(database: Path, run: runs.Row) -> None:
     if not (run_dir / "spec.yaml").is_file():
         raise RunError("The run's files are gone", f"{run_dir} has no spec.yaml.", "Start a new run.")
     inspect_model(run["spec"]["model"]["path"], run["spec"]["model"]["revision"])
-    load(run["spec"]["data"]["path"], run["spec"]["data"]["format"], run["spec"]["data"]["columns"], 1)
+    _same_data(run)
     lock = try_lock(run_dir, patience=2.0)
     if lock is None:
         raise RunError(
@@ -305,6 +347,18 @@ def resume(database: Path, run: runs.Row) -> None:
         raise SpaceError("The run could not be continued", f"{run_dir}: {error}.", "Free some space.") from None
     finally:
         os.close(lock)
+
+
+def _same_data(run: runs.Row) -> None:
+    """Raises RunError if the data is not what the run began with: its order would not go on, and nobody would know."""
+    data = parse(run["spec"]).data
+    known = ((run["plan"] or {}).get("data") or {}).get("sha256")
+    if known and content_hash([*sources(data), *validation_source(data)]) != known:
+        raise RunError(
+            "The data has changed since the run began",
+            f"{run['dataset']} has other content than at the start.",
+            "Put the old file back, or start a new run on the new one.",
+        )
 
 
 def _queue_again(database: Path, run_id: str, run_dir: Path) -> None:

@@ -3,6 +3,7 @@
 A field that is None is recommended by `engine.planner.recommend`; what is stored with a run is complete.
 """
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -12,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from engine.errors import SpecError
 from engine.text import clean
 
+Format = Literal["preference", "kto", "messages", "sharegpt", "alpaca", "prompt_completion", "text"]
 Every = Annotated[int | float, Field(ge=0, description="steps; below 1 a fraction of an epoch; 0 never")]
 
 
@@ -25,13 +27,53 @@ class ModelSpec(Section):
     trust_remote_code: bool = False
 
 
+class SourceSpec(Section):
+    path: str = Field(min_length=1)
+    weight: float = Field(1.0, gt=0, le=100, description="how often each row is taken; 0.5 takes half of them")
+
+
+class FiltersSpec(Section):
+    """Rows to leave out, each counted with its reason."""
+
+    duplicates: Literal["exact", "near"] | None = Field(
+        None, description="exact up to case and white space; near by MinHash"
+    )
+    leaks: bool = Field(False, description="rows that are in the validation file too")
+    refusals: bool = False
+    exclude: list[str] = Field(default_factory=list, description="regular expressions: a row with a match is left out")
+    min_characters: int | None = Field(None, ge=1, description="of the answer")
+    max_characters: int | None = Field(None, ge=1, description="of the answer")
+
+    @field_validator("exclude")
+    @classmethod
+    def _readable(cls, value: list[str]) -> list[str]:
+        for pattern in value:
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise ValueError(f"{pattern} is no regular expression ({error})") from None
+        return value
+
+
 class DataSpec(Section):
-    path: str = Field(min_length=1, description="a .json or .jsonl file")
-    format: Literal["alpaca", "messages"] | None = None
+    path: str | list[SourceSpec] = Field(
+        min_length=1, description="a file, a directory or a data set of the hub; several as a list with weights"
+    )
+    format: Format | None = None
     columns: dict[str, str] = Field(default_factory=dict, description="our column name to the file's")
-    template: str | None = Field(None, description="chatml or a Jinja file; the model's own if None")
+    template: str | None = Field(None, description="chatml, alpaca or a Jinja file; the model's own if None")
+    system: str | None = Field(None, description="the system prompt of conversations that have none")
     validation: int | float | str | None = Field(None, description="a fraction, a number of rows, or a file")
-    max_rows: int | None = Field(None, ge=1)
+    split: Literal["random", "stratified", "group"] = Field("random", description="how rows are held out, by split_by")
+    split_by: str | None = Field(None, description="a column: its share of each value, or whole values, are held out")
+    filters: FiltersSpec = FiltersSpec()
+    max_rows: int | None = Field(None, ge=1, description="a sample of so many rows")
+
+    @model_validator(mode="after")
+    def _split_has_a_column(self) -> "DataSpec":
+        if (self.split == "random") != (self.split_by is None):
+            raise ValueError("split: stratified or group goes with split_by, a column; random goes without")
+        return self
 
     @field_validator("validation")
     @classmethod
@@ -65,7 +107,7 @@ class TrainingSpec(Section):
     micro_batch: int | None = Field(None, ge=1)
     accumulation: int | None = Field(None, ge=1)
     max_length: int | None = Field(None, ge=8)
-    long_rows: Literal["drop", "cut"] = "drop"
+    long_rows: Literal["drop", "cut", "split"] | None = Field(None, description="what becomes of rows over max_length")
     packing: bool | None = None
     checkpointing: bool | None = None
     optimizer: str | None = Field(None, description="as transformers names it: adamw_torch_fused, adamw_8bit, ...")
@@ -136,7 +178,7 @@ class RunSpec(Section):
 
     model: ModelSpec
     data: DataSpec
-    objective: Literal["sft", "dpo", "reward", "grpo"] = "sft"
+    objective: Literal["sft", "text", "dpo", "kto", "reward", "grpo"] | None = None
     method: MethodSpec = MethodSpec()
     training: TrainingSpec = TrainingSpec()
     evaluation: EvaluationSpec = EvaluationSpec()
@@ -169,7 +211,11 @@ def parse(raw: Any) -> RunSpec:
 
 def _sentence(problem: Any) -> str:
     # a field of several types has a problem for each, under a name for the type: one sentence is enough
-    loc = [part for part in problem["loc"] if part not in ("int", "float", "str", "list[str]", "list[int]")]
+    loc = [
+        part
+        for part in problem["loc"]
+        if part not in ("int", "float", "str", "list[str]", "list[int]", "list[SourceSpec]")
+    ]
     path = ".".join(str(part) for part in loc if not str(part).startswith("literal")) or "spec"
     if problem["type"] == "extra_forbidden":
         return f"{path} is not a known key"

@@ -19,6 +19,11 @@ def clean(text: str, keep_lines: bool = True) -> str:
     return "".join(c for c in text if c in "\n\t" or unicodedata.category(c) not in _INVISIBLE)
 
 
+def cells(text: str) -> int:
+    """Columns that a terminal gives it."""
+    return sum(2 if unicodedata.east_asian_width(c) in "FW" else 1 for c in text)
+
+
 def tail(text: str, lines: int) -> list[str]:
     """The last non-empty lines, cleaned; a progress bar's carriage returns leave its last state only."""
     shown = (clean(line.rstrip("\r").rsplit("\r", 1)[-1]).rstrip() for line in text.split("\n"))

@@ -1,5 +1,6 @@
 """Real processes for the tests: the command line, its runs, and the means to kill them."""
 
+import contextlib
 import json
 import os
 import signal
@@ -119,9 +120,13 @@ class Run:
         return found
 
     def kill(self, *modules: str) -> None:
-        """SIGKILL to all processes of these modules."""
-        for process in [p for module in modules for p in self.processes(module)]:
-            process.send_signal(signal.SIGKILL)
+        """SIGKILL to all processes of these modules, until they are gone: a large one takes a moment to die."""
+        killed = [p for module in modules for p in self.processes(module)]
+        for process in killed:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.send_signal(signal.SIGKILL)
+        pids = {p.pid for p in killed}
+        wait_for(lambda: not any(p.pid in pids for module in modules for p in self.processes(module)), 30, "their end")
 
     def reported(self) -> dict[tuple[int, str, int], float]:
         """Every metric value that the worker appended: (attempt, key, step) to value."""

@@ -8,7 +8,9 @@ import pytest
 import yaml
 
 from engine.cli import build_parser
+from engine.data.formats import NAMES, SHAPES
 from engine.spec import RunSpec, parse
+from tests.engine.test_markers import TEXT
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -39,9 +41,22 @@ def test_every_make_target_is_in_the_makefile() -> None:
     assert {t for t in targets if not re.search(rf"^{t}:", (ROOT / "Makefile").read_text(), re.M)} == set()
 
 
-def test_the_example_specification_is_accepted() -> None:
-    (example,) = re.findall(r"```yaml\n(.*?)```", README, re.S)
-    assert isinstance(parse(yaml.safe_load(example)), RunSpec)
+@pytest.mark.parametrize("example", re.findall(r"```yaml\n(.*?)```", README, re.S))
+def test_every_example_of_a_specification_is_accepted(example: str) -> None:
+    assert isinstance(parse({"model": {"path": "m"}} | yaml.safe_load(example)), RunSpec)
+
+
+def test_every_format_is_in_the_table_with_its_columns() -> None:
+    table = dict(re.findall(r"^\| `(\w+)` \| (.*?) \| ", README.split("## Your data, before")[1].split("## ")[0], re.M))
+    assert set(table) == set(NAMES)
+    assert {name: [c for c in SHAPES[name][0] if f"`{c}`" not in columns] for name, columns in table.items()} == {
+        n: [] for n in NAMES
+    }
+
+
+def test_the_number_of_templates_is_that_of_the_tests() -> None:
+    (number,) = re.findall(r"tested on all (\d+) text templates", README)
+    assert int(number) == len(TEXT)
 
 
 def test_the_tables_named_are_those_of_the_database() -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from threading import Event, Thread
 from typing import Protocol, TypeVar
 
@@ -11,6 +12,7 @@ from engine.errors import TuneDeckError
 from tuiapp.messages import CollectFailed, SnapshotArrived
 from tuiapp.snapshot import Snapshot
 
+K = TypeVar("K")
 T = TypeVar("T")
 
 PERIOD = 1.0
@@ -40,6 +42,19 @@ async def in_thread(call: Callable[[], T]) -> T:
 
     Thread(target=work, daemon=True).start()
     return await future
+
+
+async def settle(
+    question: Callable[[], K | None], answer: Callable[[K], T], take: Callable[[K, T], None], pause: float = 0.0
+) -> None:
+    """Ask a blocking call one question after the other until there is none; the question may change meanwhile.
+
+    With a `pause` only what has stayed the question for so many seconds is asked.
+    """
+    while (asked := question()) is not None:
+        await asyncio.sleep(pause)
+        if asked == question():
+            take(asked, await in_thread(partial(answer, asked)))
 
 
 def sentence(error: Exception) -> str:

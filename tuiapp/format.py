@@ -129,6 +129,14 @@ def percent(value: float | None) -> str:
     return f"{value:.0f} %" if value is not None and math.isfinite(value) else DASH
 
 
+def size(count: float) -> str:
+    """Bytes as people say them: 20 KiB, 8.1 MiB, 1.2 GiB."""
+    for unit, name in ((2**30, "GiB"), (2**20, "MiB")):
+        if count >= 0.1 * unit:
+            return f"{count / unit:,.1f} {name}"
+    return f"{count / 2**10:.0f} KiB" if count >= 2**10 else f"{count:.0f} bytes"
+
+
 def of_total(part: float | None, total: float | None) -> str:
     """19.3 of 24.0 GiB, as far as either is known."""
     if total is None:

@@ -47,6 +47,7 @@ _ASCII = str.maketrans(
         **dict(zip("▸◆★▌━─│╌╭╮╰╯▀·–›→↑↓←’‹°", ">#*|=-|-++++\".->>^v<'< ", strict=True)),
         "›": ">",
         **dict(zip("▓▒░±", "%+:~", strict=True)),
+        **dict(zip("┃┊↵⇥␍", "||$>$", strict=True)),
         "⎿": "`",
     }
 )

@@ -1,5 +1,6 @@
 """What one turns on the plan page: its fields, what each can be, and the values after a key. Pure functions."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -136,6 +137,9 @@ class Draft:
             self.chosen, self.past, self.choice = None, [], None
         elif self.chosen is not None and self.choice and form.method not in ("", kind_of(self.choice.values.method)):
             self.chosen = {**self.chosen, "method": form.method}
+        if self.chosen is not None:  # what the form has chosen since counts as recommended
+            given = {path.rpartition(".")[2] for path, _ in form.chosen}
+            self.chosen = {name: value for name, value in self.chosen.items() if name not in given}
 
     def first(self, page: PlanPage) -> dict[str, Any]:
         """What the page opens with: what was chosen before, else the best choice of the method that the form names."""
@@ -174,5 +178,10 @@ def kind_of(method: str) -> str:
 
 
 def planned(form: NewRun, choice: PlanChoice) -> NewRun:
-    """The form with what the page settled."""
-    return replace(form, method=kind_of(choice.values.method), chosen=choice.settings)
+    """The form with what the page settled, over what was chosen before."""
+    return with_chosen(replace(form, method=kind_of(choice.values.method)), choice.settings)
+
+
+def with_chosen(form: NewRun, pairs: Iterable[tuple[str, Any]]) -> NewRun:
+    """The form with more chosen, or other values for what was."""
+    return replace(form, chosen=tuple({**dict(form.chosen), **dict(pairs)}.items()))

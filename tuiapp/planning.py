@@ -56,11 +56,11 @@ def open_desk(form: NewRun, card: str, request: Request, hardware: Hardware, his
     own = own_cards(hardware.gpus)
     card = card or (HERE if own else USUAL_CARD)
     cards = own if card == HERE else None if card == CPU else parse_gpu(card, hardware)
-    plan = _alone_first(dataclasses.replace(request, cards=cards), history)
+    plan = alone_first(dataclasses.replace(request, cards=cards), history)
     return Desk(form, card, plan, hardware, tuple(history))
 
 
-def _alone_first(request: Request, history: Sequence[PastRun]) -> Plan:
+def alone_first(request: Request, history: Sequence[PastRun]) -> Plan:
     """On one card of several, as a run starts; on all of them where it does not fit on one."""
     cards = request.cards
     if cards and cards.count > 1:

@@ -18,14 +18,16 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from engine import catalog, demo, hardware, launch, paths
-from engine.data.formats import describe_dropped, load
+from engine.data.examine import examine
+from engine.data.hub import downloaded, is_hub_name
 from engine.errors import TuneDeckError
 from engine.models import inspect_model, known_models, on_this_machine
 from engine.outcome import last_words
 from engine.reconcile import reconcile
-from engine.spec import RunSpec, parse
+from engine.spec import DataSpec, RunSpec, parse
 from engine.store import metrics, plans, runs
 from engine.store.connection import Connection, DatabaseError, open_database, writable
+from tuiapp.data_snapshot import DataCounts, DataPage, RowsSeen
 from tuiapp.detail import run_detail, run_line
 from tuiapp.snapshot import (
     CardPlan,
@@ -45,10 +47,13 @@ from tuiapp.snapshot import (
 if TYPE_CHECKING:
     from engine.planner.calibrate import PastRun
     from engine.planner.plan import Request
+    from tuiapp.dataview import Desk as DataDesk
     from tuiapp.planning import Desk
 
 LINE_KEYS = ("loss", "eval_loss", "memory_allocated_gib", "tokens_per_second", "learning_rate")
 LOG_LINES = 200
+LOOKED_AT = 8
+"""Data sets, or ways to filter one, that are kept at hand."""
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
@@ -62,6 +67,7 @@ class Services:
         self._read: tuple[Any, tuple[RunLine, ...], RunDetail | None] | None = None
         self._desks: dict[tuple[NewRun, str], Desk] = {}
         self._request: tuple[Any, Request] | None = None
+        self._looked: dict[str, DataDesk] = {}
 
     @functools.cached_property
     def _hardware(self) -> hardware.Hardware:
@@ -162,7 +168,7 @@ class Services:
         """What can be said of the form before anything starts. Never raises for what the user typed."""
         here = on_this_machine(form.model)
         model_text, model_ok = _about_model(form.model, here)
-        data_text, data_ok = _about_data(form.data)
+        data_text, data_ok = _about_data(form)
         plan: tuple[tuple[str, str, str], ...] = ()
         if model_ok and data_ok and here:
             try:
@@ -198,7 +204,6 @@ class Services:
         """The plan for a form whose data may be open, on a card of `PlanPage.cards`. Raises TuneDeckError."""
         from tuiapp import planning
 
-        form = dataclasses.replace(form, chosen=())
         desk = planning.open_desk(form, card, self._asked(form), self._hardware, self._history())
         self._desks[form, desk.card] = desk
         return planning.page_of(desk)
@@ -230,13 +235,39 @@ class Services:
         found = exact(desk.plan.request.facts.config, planning.spec_of(desk, values))
         return Traced(found["peak_allocated"] / 2**30, found["peak_reserved"] / 2**30)
 
+    def look(self, form: NewRun) -> DataPage:
+        """The form's data, with its model if it names one. Raises TuneDeckError."""
+        from tuiapp import dataview
+
+        desk = dataview.open_desk(form, _spec(form), self._hardware, self._history())
+        before = next((one for one in self._looked.values() if one.report is desk.report), None)
+        if before is not None:  # the engine remembers what it saw: looking took as long as it took then
+            desk = dataclasses.replace(desk, seconds=before.seconds)
+        self._looked.pop(repr(form), None)
+        self._looked[repr(form)] = desk
+        while len(self._looked) > LOOKED_AT:
+            self._looked.pop(next(iter(self._looked)))
+        return dataview.page_of(desk)
+
+    def count(self, page: DataPage, max_length: int | None, long_rows: str) -> DataCounts:
+        """What a length makes of the data. Fast enough for the event loop: arithmetic, no file is read."""
+        from tuiapp import dataview
+
+        return dataview.counts_of(self._looked[repr(page.form)], max_length, long_rows)
+
+    def see(self, page: DataPage, max_length: int | None, long_rows: str, first: int) -> RowsSeen:
+        """Rows as the trainer makes them: some seconds. Raises TuneDeckError."""
+        from tuiapp import dataview
+
+        return dataview.see(self._looked[repr(page.form)], max_length, long_rows, first)
+
     def _asked(self, form: NewRun) -> "Request":
         """The request of a form with the method open; model and data are read again only when they changed."""
         from engine.planner.ask import NO_DATA, prepare_request
 
         data = Path(form.data).expanduser()
         changed = data.stat().st_mtime if form.data and data.exists() else None
-        key = (form.model, form.data, form.max_steps, changed)
+        key = (form.model, form.data, form.max_steps, form.chosen, changed)
         if self._request is None or self._request[0] != key:
             open_form = dataclasses.replace(form, data=form.data or NO_DATA, method="")
             self._request = key, prepare_request(_spec(open_form), data=bool(form.data))
@@ -253,15 +284,20 @@ class Services:
 
 
 def _spec(form: NewRun) -> RunSpec:
+    """What the form describes."""
+    return parse(_sections(form))
+
+
+def _sections(form: NewRun) -> dict[str, Any]:
     method = {"kind": "lora", "variant": "dora"} if form.method == "dora" else {"kind": form.method or None}
-    raw: dict[str, dict[str, Any]] = {
-        "model": {"path": form.model}, "data": {"path": form.data}, "method": method,
+    raw: dict[str, Any] = {
+        "model": {"path": form.model or "none"}, "data": {"path": form.data}, "method": method,
         "training": {"max_steps": form.max_steps}, "run": {"name": form.name or None},
     }  # fmt: skip
     for path, value in form.chosen:
-        section, _, name = path.partition(".")
-        raw.setdefault(section, {})[name] = value
-    return parse(raw)
+        *sections, name = path.split(".")
+        functools.reduce(lambda place, section: place.setdefault(section, {}), sections, raw)[name] = value
+    return raw
 
 
 def _about_model(path: str, here: bool) -> tuple[str, bool]:
@@ -278,12 +314,20 @@ def _about_model(path: str, here: bool) -> tuple[str, bool]:
     return f"{facts.architecture}, {size}{facts.size / 2**30:.2f} GiB, {template}", True
 
 
-def _about_data(path: str) -> tuple[str, bool]:
+def _about_data(form: NewRun) -> tuple[str, bool]:
+    path = form.data
     if not path.strip():
-        return "a .json or .jsonl file, Alpaca or messages", False
+        return "a file, a directory or a data set of the hub", False
+    if is_hub_name(path) and not downloaded(path):  # nobody asks the hub for every letter that is typed
+        return "not on this machine: F3 fetches it", False
     try:
-        loaded = load(path)
+        report = examine(DataSpec.model_validate(_sections(form)["data"]), None)
     except TuneDeckError as error:
         return f"{error.message} {error.hint}", False
-    dropped = f"; left out: {describe_dropped(loaded.dropped)}" if loaded.dropped else ""
-    return f"{loaded.format}: {loaded.evidence}; {len(loaded.rows):,} rows{dropped}", True
+    if report.fatal:
+        return f"{report.fatal[0].message}. {report.fatal[0].hint}", False
+    left_out = sum(one.count for one in report.dropped.values())
+    dropped = f", {left_out:,} left out" if left_out else ""
+    many = len(report.warnings)
+    warnings = f", {many} warning{'' if many == 1 else 's'}: F3 shows {'it' if many == 1 else 'them'}" if many else ""
+    return f"{report.format}: {report.kept:,} rows{dropped}{warnings}", True

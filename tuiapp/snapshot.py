@@ -152,7 +152,7 @@ class NewRun:
     name: str = ""
     max_steps: int | None = None
     chosen: tuple[tuple[str, Any], ...] = ()
-    """Fields of the specification that the plan page settled, by path: `training.micro_batch` to 4."""
+    """Fields of the specification that the plan page or the data page settled, by path: `training.micro_batch` to 4."""
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ import importlib.util
 from typing import Any, Literal
 
 from engine.cards import Cards, parse_gpu
-from engine.data.formats import Loaded, load
-from engine.data.lengths import measure
+from engine.data.examine import examine
+from engine.data.scan import Report
 from engine.models import ModelFacts, inspect_model
 from engine.planner.plan import Request
 from engine.planner.rules import Goal
@@ -44,28 +44,30 @@ def prepare_request(
     `gpu` as in `engine.cards.parse_gpu`. Raises TuneDeckError.
     """
     facts = inspect_model(spec.model.path, spec.model.revision, weights=False)
-    loaded = load(spec.data.path, spec.data.format, spec.data.columns, spec.data.max_rows) if data else None
+    report = examine(spec.data, facts, spec.model, wait=False) if data else None
     cards = None if spec.compute.devices == "cpu" else parse_gpu(gpu or "auto")
-    return request_for(spec, facts, loaded, cards, goal, stack, price)
+    return request_for(spec, facts, report, cards, goal, stack, price)
 
 
 def request_for(
     spec: RunSpec,
     facts: ModelFacts,
-    loaded: Loaded | None,
+    report: Report | None,
     cards: Cards | None,
     goal: Goal = "instructions",
     stack: Literal["current", "hf448"] = "current",
     price: float | None = None,
 ) -> Request:
-    """The same for facts and rows that are there already."""
+    """The same for facts and data that are looked at already."""
+    if spec.objective is None:
+        spec = spec.model_copy(update={"objective": report.objective if report else "sft"})
     return Request(
         spec=spec,
         facts=facts,
         shape=known_shape(facts),
         cards=cards,
-        rows=len(loaded.rows) if loaded else None,
-        lengths=measure(loaded.rows, facts.path) if loaded else None,
+        rows=report.kept if report else None,
+        lengths=report.lengths if report else None,
         goal=goal,
         stack=stack,
         flash=importlib.util.find_spec("flash_attn") is not None,

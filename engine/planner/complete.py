@@ -60,9 +60,11 @@ def complete(spec: RunSpec, k: Known, decided: Mapping[str, tuple[Any, str]]) ->
         choose("method.targets", "all-linear", "better than attention alone")
         choose("method.alpha", float(2 * rank), "2 x rank: the usual scale for adapters")
         rule("method.dropout", rules.dropout(k.rows))
-    rule("training.learning_rate", rules.learning_rate(method.kind, k.parameters, k.rows))
+    preferred = spec.objective == "dpo"
+    rule("training.learning_rate", rules.preference_learning_rate(method.kind) if preferred else
+         rules.learning_rate(method.kind, k.parameters, k.rows))  # fmt: skip
     most = spec.training.max_steps
-    epochs = rules.epochs(method.kind, k.rows)
+    epochs = rules.PREFERENCE_EPOCHS if preferred else rules.epochs(method.kind, k.rows)
     choose("training.epochs", epochs.value, f"not used: max_steps {most} decides" if most else epochs.why)
     rule("training.weight_decay", rules.weight_decay(k.rows))
     rule("training.warmup", rules.warmup(k.rows))
@@ -70,6 +72,9 @@ def complete(spec: RunSpec, k: Known, decided: Mapping[str, tuple[Any, str]]) ->
     choose("training.precision", "mixed" if method.kind == "full" else "bf16",
            "bfloat16 weights would swallow full fine-tuning's small updates; these are fp32, the arithmetic bfloat16"
            if method.kind == "full" else "bfloat16 weights and arithmetic: half the memory, the same quality")  # fmt: skip
+    choose("training.long_rows", "split" if spec.objective == "text" else "drop",
+           "text goes on in the next row: nothing is lost" if spec.objective == "text" else
+           "a row that is cut loses its end token, and the model would not learn to stop")  # fmt: skip
     _rhythm(choose, spec, sections, k)
     return spec.model_copy(update=sections), tuple(reasons)
 

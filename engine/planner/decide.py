@@ -97,6 +97,8 @@ def length_of(request: Request, k: Known) -> tuple[int, str]:
     if request.lengths is None:
         return min(1024, k.context), "TRL's default, within the model's context"
     lengths = request.lengths
+    if request.spec.objective == "text":
+        return min(1024, k.context), "TRL's default: longer texts go on in the next row"
     if not lengths.measured:  # characters say too little: a row that is too long would be dropped
         least = max(1024, math.ceil(lengths.quantile(0.995) * 2 / 64) * 64)
         return min(least, k.context, 8192), "at least TRL's default: without the model's tokenizer lengths are a guess"
@@ -109,6 +111,8 @@ def length_of(request: Request, k: Known) -> tuple[int, str]:
 def _packing(request: Request, k: Known, length: int, kind: str) -> tuple[bool, str]:
     if not request.cards:
         return False, "on a CPU packing gains nothing"
+    if request.spec.objective == "dpo":
+        return False, "pairs are not packed"
     if request.lengths is None:
         return False, "the lengths of the rows are not known"
     packed = k.rows * request.lengths.mean / length

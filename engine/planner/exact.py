@@ -3,22 +3,17 @@
 import hashlib
 import importlib.metadata
 import json
-import os
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from engine.errors import TuneDeckError
 from engine.files import write_private
+from engine.jobs import OFFLINE, job
 from engine.paths import cache_directory
 from engine.spec import RunSpec, to_yaml
-from engine.text import clean
 
 FORMAT = 1
 """Of what is cached: raised whenever engine.worker.memtrace would say something else about the same step."""
-SECONDS = 600
 PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "bitsandbytes")
 TRAINING = ("micro_batch", "accumulation", "max_length", "packing", "checkpointing", "optimizer", "precision", "attention",
             "max_grad_norm")  # fmt: skip
@@ -69,47 +64,15 @@ def _version(package: str) -> str:
 
 def _run(config: dict[str, Any], spec: RunSpec, ragged: bool) -> dict[str, Any]:
     options = ["--ragged"] if ragged else []
-    return in_child("engine.worker.memtrace", config, spec, options, os.environ | _environment(), "The trace")
+    return in_child("engine.worker.memtrace", config, spec, options, OFFLINE, "The trace")
 
 
 def in_child(
     module: str, config: dict[str, Any], spec: RunSpec, options: list[str], environment: dict[str, str], what: str
 ) -> dict[str, Any]:
-    """The JSON document that `python -m MODULE CONFIG.json SPEC.yaml` prints. `what` is its name in error messages.
-
-    Raises TuneDeckError for the error that it prints, if it dies, and after SECONDS.
-    """
+    """The job `python -m MODULE CONFIG.json SPEC.yaml`. Raises TuneDeckError as `engine.jobs.job` does."""
     with tempfile.TemporaryDirectory(prefix="tunedeck-") as folder:
         files = [Path(folder) / "config.json", Path(folder) / "spec.yaml"]
         files[0].write_text(json.dumps(config), encoding="utf-8")
         files[1].write_text(to_yaml(spec), encoding="utf-8")
-        command = [sys.executable, "-P", "-m", module, *map(str, files), *options]
-        try:
-            done = subprocess.run(
-                command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=SECONDS, env=environment,
-                check=False,
-            )  # fmt: skip
-        except subprocess.TimeoutExpired:
-            raise TuneDeckError(
-                f"{what} took too long", f"It was ended after {SECONDS} s.", "Plan without it."
-            ) from None
-    return _answer(done, what)
-
-
-def _environment() -> dict[str, str]:
-    """No GPU and no network: neither is needed, and a trace must not take memory from a run."""
-    return {
-        "CUDA_VISIBLE_DEVICES": "", "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive",
-    }  # fmt: skip
-
-
-def _answer(done: subprocess.CompletedProcess[str], what: str = "The trace") -> dict[str, Any]:
-    """The child's document. Raises TuneDeckError for its error, or for its last words where there is no document."""
-    try:
-        document = dict(json.loads(done.stdout))
-    except (ValueError, TypeError):
-        last = clean((done.stderr.strip() or f"exit code {done.returncode}").split("\n")[-1], False)[:300]
-        raise TuneDeckError(f"{what} failed", last, "Is torch installed? See tunedeck doctor.") from None
-    if done.returncode:
-        raise TuneDeckError(str(document.get("title")), str(document.get("message")), str(document.get("hint", "")))
-    return document
+        return job(module, [*map(str, files), *options], what, environment)

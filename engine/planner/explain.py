@@ -65,10 +65,12 @@ def problems(request: Request, chosen: Choice) -> list[str]:
         )
     if r.cards and r.cards.card and not r.cards.card.bf16:
         found.append(f"{r.cards.name} has no bfloat16: fp32 is slow and twice the memory.")
-    if r.lengths and r.lengths.longest > (chosen.spec.training.max_length or 0) and not chosen.spec.training.packing:
-        over = sum(n > (chosen.spec.training.max_length or 0) for n in r.lengths.tokens)
+    t = chosen.spec.training
+    if r.lengths and r.lengths.longest > (t.max_length or 0) and t.long_rows != "split":
+        over = sum(n > (t.max_length or 0) for n in r.lengths.tokens)
+        does = "cut" if t.long_rows == "cut" else "dropped"
         found.append(
-            f"{100 * over / len(r.lengths.tokens):.1f} % of the rows are longer than max_length and are dropped."
+            f"{100 * over / len(r.lengths.tokens):.1f} % of the rows are longer than max_length and are {does}."
         )
     if r.shape and adapts_experts(r.shape, chosen.spec.method):
         found.append(
@@ -109,4 +111,4 @@ def _way_out(need: float, count: int) -> list[str]:
 
 def runs(spec: RunSpec) -> bool:
     """Whether the engine can run it."""
-    return spec.compute.sharding in ("ddp", "fsdp") and spec.objective == "sft"
+    return spec.compute.sharding in ("ddp", "fsdp") and spec.objective in (None, "sft", "text", "dpo")

@@ -82,6 +82,16 @@ def learning_rate(kind: str, parameters: int, rows: int) -> Rule:
     return Rule(2e-4, "adapters take ten times what full fine-tuning takes")
 
 
+def preference_learning_rate(kind: str) -> Rule:
+    """For DPO: the rates of the alignment handbook's Zephyr recipes (5e-7 full, 5e-6 QLoRA) and of TRL's for LoRA."""
+    if kind == "full":
+        return Rule(5e-7, "preference pairs: the alignment handbook's, far below that of fine-tuning")
+    return Rule(1e-5, "preference pairs on an adapter: far below that of fine-tuning, or the model falls apart")
+
+
+PREFERENCE_EPOCHS = Rule(1.0, "preference pairs over-fit at the second look")
+
+
 def epochs(kind: str, rows: int) -> Rule:
     """Full fine-tuning over-fits few rows sooner than an adapter does (found with SmolLM2-135M on 24 and 64 rows)."""
     if rows < SMALL_DATA and kind == "full":

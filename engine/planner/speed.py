@@ -117,7 +117,7 @@ def estimate_speed(
     """
     t, kind = spec.training, spec.method.kind or "lora"
     most = t.max_length or 1024
-    kept = [min(n, most) for n in lengths if n <= most or t.long_rows == "cut"]
+    kept = [min(n, most) for n in lengths if n <= most or t.long_rows in ("cut", "split")]
     reason = _no_estimate(spec, cards) if kept else "no estimate: no row is short enough to train on"
     if reason:
         return Speed(None, None, None, None, None, None, reason)
@@ -153,7 +153,7 @@ def estimate_speed(
 
 def _no_estimate(spec: RunSpec, cards: "Cards | None") -> str | None:
     """Why nothing can be said, if so."""
-    if spec.objective != "sft":
+    if spec.objective not in (None, "sft", "text"):
         return f"no estimate: how fast {spec.objective} is was not looked into"
     if cards is None:
         return None

@@ -21,10 +21,16 @@ def insert(db: sqlite3.Connection, run_id: str, spec: RunSpec, plan: Any, host: 
         "INSERT INTO runs (id, name, project, status, method, model, dataset, created_at, spec, plan, host, tags, note)"
         " VALUES (?, ?, ?, 'queued', ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (run_id, spec.run.name, spec.run.project, spec.method.kind, spec.model.path.rstrip("/").rsplit("/", 1)[-1].removesuffix(".gguf"),
-         spec.data.path.rsplit("/", 1)[-1], created_at, json.dumps(raw), json.dumps(plan), host,
+         dataset_name(spec), created_at, json.dumps(raw), json.dumps(plan), host,
          json.dumps(spec.run.tags), spec.run.note),
     )  # fmt: skip
     db.executemany("INSERT INTO params VALUES (?, ?, ?)", [(run_id, p, _param(v)) for p, v in flatten(raw).items()])
+
+
+def dataset_name(spec: RunSpec) -> str:
+    """The last part of the path; of several, joined."""
+    paths = [spec.data.path] if isinstance(spec.data.path, str) else [one.path for one in spec.data.path]
+    return " + ".join(path.rstrip("/").rsplit("/", 1)[-1] for path in paths)
 
 
 def delete(db: sqlite3.Connection, run_id: str) -> None:

@@ -56,7 +56,7 @@ def main() -> int:
 
 
 def _train(spec: RunSpec, reporter: Reporter, stop: Callable[[], bool], resume_from: str) -> int:
-    from engine.worker.sft import StopRequested, train
+    from engine.worker.training import StopRequested, train
 
     try:
         train(spec, reporter, stop, resume_from)

@@ -165,6 +165,15 @@ def _bytes(tensor: Any) -> int:
 _RAM_TOTAL = ram_total()
 
 
+def asked(tokenizer: Any, prompt: str) -> Any:
+    """The prompt as the model gets it: through the chat template, where there is one."""
+    if not tokenizer.chat_template:
+        return tokenizer(prompt, return_tensors="pt")
+    return tokenizer.apply_chat_template(
+        [{"role": "user", "content": prompt}], add_generation_prompt=True, return_tensors="pt", return_dict=True
+    )
+
+
 def generate(model: Any, tokenizer: Any, prompts: list[str], step: int, max_new_tokens: int = 48) -> list[Sample]:
     """Greedy answers of the model as it is now, through its chat template."""
     answers = []
@@ -172,9 +181,7 @@ def generate(model: Any, tokenizer: Any, prompts: list[str], step: int, max_new_
     model.eval()
     with torch.no_grad():
         for prompt in prompts:
-            inputs = tokenizer.apply_chat_template(
-                [{"role": "user", "content": prompt}], add_generation_prompt=True, return_tensors="pt", return_dict=True
-            ).to(model.device)
+            inputs = asked(tokenizer, prompt).to(model.device)
             output = model.generate(**inputs, max_new_tokens=max_new_tokens, do_sample=False, use_cache=True)
             text = tokenizer.decode(output[0][inputs["input_ids"].shape[1] :], skip_special_tokens=True)
             answers.append(Sample(step, prompt, text.strip()))

@@ -1,107 +1,217 @@
-"""Rows to token ids and labels, as TRL takes them ready-made (`input_ids`, `labels`). Nothing is lost without a word."""
+"""The rows of a run as Arrow files of token ids, made once for all that determines them. Nothing is lost without a word."""
 
-import functools
-import random
-from collections.abc import Callable
+import contextlib
+import fcntl
+import hashlib
+import importlib.metadata
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
-from datasets import Dataset
-from jinja2 import TemplateError
+from datasets import Dataset, Features, List, Value
+from datasets.arrow_writer import ArrowWriter
 
-from engine.data.encode import Encoded, encode
-from engine.data.formats import Conversation, Message, describe_dropped, load
+from engine.data.prepare import Dropped, Drops, chosen_rows, select
+from engine.data.rows import Row, content_hash, rows_of, sources, validation_source
 from engine.errors import DataError
-from engine.events import Notice
+from engine.events import DataReady, Notice
+from engine.paths import cache_directory
 from engine.planner.steps import validation_rows
 from engine.spec import RunSpec
+from engine.worker.preprocess import BATCH, Ids, Unusable, preprocess
 from engine.worker.reporter import Reporter
 
-
-def encoder(tokenizer: Any) -> Callable[[list[Message]], Encoded]:
-    """`encode` with this tokenizer and its chat template."""
-
-    def render(messages: list[Message], add_generation_prompt: bool) -> str:
-        try:
-            return str(
-                tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=add_generation_prompt)
-            )
-        except TemplateError as error:
-            raise ValueError(f"the chat template refuses it: {error}") from None
-
-    def tokenize(text: str) -> tuple[list[int], list[tuple[int, int]]]:
-        output = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-        return output["input_ids"], output["offset_mapping"]
-
-    return functools.partial(encode, render=render, tokenize=tokenize)
-
-
-def split(
-    rows: list[Conversation], validation: float | str | None, seed: int
-) -> tuple[list[Conversation], list[Conversation]]:
-    """Training and held-out rows; the same seed gives the same split."""
-    count = validation_rows(validation, len(rows))
-    order = random.Random(seed).sample(range(len(rows)), len(rows))
-    held_out = set(order[:count])
-    return [r for i, r in enumerate(rows) if i not in held_out], [rows[i] for i in order[:count]]
+FORMAT = 1
+"""Of what is cached: raised whenever the same specification would give other rows."""
+KEPT_CACHES = 20
 
 
 def datasets_for(spec: RunSpec, tokenizer: Any, reporter: Reporter) -> tuple[Dataset, Dataset | None]:
-    """The training and the validation data set (None if nothing is held out), encoded.
+    """The training and the validation data set (None if nothing is held out), as TRL's trainers take them.
 
     Raises DataError if no training row is left.
     """
-    loaded = load(spec.data.path, spec.data.format, spec.data.columns, spec.data.max_rows)
-    if loaded.dropped:
-        reporter.say(Notice("warning", f"left out of {loaded.path.name}: {describe_dropped(loaded.dropped)}"))
-    train, held_out = split(loaded.rows, spec.data.validation, spec.training.seed)
-    if isinstance(spec.data.validation, str):
-        held_out = load(spec.data.validation, spec.data.format, spec.data.columns).rows
-    train_set = _encoded(spec, train, tokenizer, reporter, "training")
-    return train_set, _encoded(spec, held_out, tokenizer, reporter, "validation") if held_out else None
+    folder = cache_directory() / "prepared"
+    folder.mkdir(parents=True, exist_ok=True)
+    digest = content_hash([*sources(spec.data), *validation_source(spec.data)])
+    target = folder / _key(spec, tokenizer, digest)
+    with open(target.with_suffix(".lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # another run, or another rank, may be at it
+        cached = (target / "ready.json").is_file()
+        if not cached:
+            _prune(folder)
+            _write(spec, tokenizer, digest, target)
+    ready = DataReady(**json.loads((target / "ready.json").read_text(encoding="utf-8")) | {"cached": cached})
+    reporter.say(ready)
+    _warn(reporter, spec, ready)
+    train = Dataset.from_file(str(target / "train.arrow"))
+    held_out = Dataset.from_file(str(target / "validation.arrow")) if ready.validation else None
+    return train, held_out
 
 
-def _encoded(spec: RunSpec, rows: list[Conversation], tokenizer: Any, reporter: Reporter, what: str) -> Dataset:
-    """Raises DataError if no row is left."""
-    make = encoder(tokenizer)
-    limit = spec.training.max_length or 1024
-    kept: list[dict[str, list[int]]] = []
-    long: list[int] = []
-    unusable: dict[str, list[int]] = {}
+def _key(spec: RunSpec, tokenizer: Any, digest: str) -> str:
+    """Everything that determines the ids; not where the files lie."""
+    data = spec.data.model_dump(exclude={"path", "validation", "template"})
+    weights = [] if isinstance(spec.data.path, str) else [one.weight for one in spec.data.path]
+    held = spec.data.validation if not isinstance(spec.data.validation, str) else "file"
+    determining = {
+        "format": FORMAT, "sha256": digest, "data": data, "weights": weights, "validation": held,
+        "template": tokenizer.chat_template, "tokenizer": tokenizer.backend_tokenizer.to_str(),
+        "specials": tokenizer.special_tokens_map, "max_length": spec.training.max_length,
+        "long_rows": spec.training.long_rows, "seed": spec.training.seed,
+        "versions": [importlib.metadata.version(name) for name in ("trl", "transformers", "tokenizers")],
+    }  # fmt: skip
+    return hashlib.sha256(json.dumps(determining, sort_keys=True, default=str).encode()).hexdigest()[:24]
+
+
+def _prune(folder: Path) -> None:
+    """Only the newest stay."""
+    ready = sorted(folder.glob("*/ready.json"), key=lambda file: file.stat().st_mtime, reverse=True)
+    for file in ready[KEPT_CACHES:]:
+        shutil.rmtree(file.parent, ignore_errors=True)
+
+
+def _write(spec: RunSpec, tokenizer: Any, digest: str, target: Path) -> None:
+    unfinished = target.with_name(f"{target.name}.{os.getpid()}")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir()
+    try:
+        ready = _write_into(spec, tokenizer, digest, unfinished)
+        (unfinished / "ready.json").write_text(json.dumps(asdict(ready)), encoding="utf-8")
+        with contextlib.suppress(OSError):
+            shutil.rmtree(target)
+        unfinished.rename(target)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _write_into(spec: RunSpec, tokenizer: Any, digest: str, folder: Path) -> DataReady:
+    found = sources(spec.data)
+    selection = select(found, spec.data, spec.training.seed)
+    selected = chosen_rows(found, spec.data, selection)
+    outside = validation_source(spec.data)
+    held_rows: Iterable[tuple[Row, int]] = ((row, 0) for row in rows_of(outside, spec.data) if isinstance(row, Row))
+    writers = {name: _Writer(folder / f"{name}.arrow") for name in ("train", "validation")}
+    drops = Drops(selection.dropped)
+    for rows in (selected, held_rows):
+        for often, ids in _encoded(spec, rows, tokenizer, drops):
+            for _ in range(often or 1):
+                writers["train" if often else "validation"].add(ids)
+    for writer in writers.values():
+        writer.close()
+    train = writers["train"]
+    if not train.rows:
+        raise DataError("No row is left to train on", f"{_said(drops)}.", _remedy(drops, spec))
+    return DataReady(
+        sha256=digest, format=found[0].detected.format or "", train=train.rows, validation=writers["validation"].rows,
+        tokens=train.tokens, trained_tokens=train.trained, dropped={reason: one.count for reason, one in drops.items()},
+        lines={reason: one.lines for reason, one in drops.items()},
+    )  # fmt: skip
+
+
+def _encoded(spec: RunSpec, rows: Iterable[tuple[Row, int]], tokenizer: Any, drops: Drops) -> Iterator[tuple[int, Ids]]:
+    """(how often, ids) of each row, at most max_length long."""
+    for batch in _batches(rows):
+        for (row, often), made in zip(batch, preprocess([row.value for row, _ in batch], tokenizer), strict=True):
+            pieces, reason = ([], str(made)) if isinstance(made, Unusable) else fit(made, spec)
+            if reason:
+                drops.setdefault(reason, Dropped()).add(row.line)
+            for piece in pieces:
+                yield often, piece
+
+
+def _batches(rows: Iterable[tuple[Row, int]]) -> Iterator[list[tuple[Row, int]]]:
+    batch: list[tuple[Row, int]] = []
     for row in rows:
-        try:
-            one = make(row.messages)
-        except ValueError as reason:
-            unusable.setdefault(str(reason), []).append(row.line)
-            continue
-        if len(one.input_ids) > limit:
-            long.append(row.line)
-            if spec.training.long_rows == "drop":
-                continue
-            one = Encoded(one.input_ids[:limit], one.labels[:limit])
-            if not one.trained:
-                unusable.setdefault("the prompt alone is longer than max_length", []).append(row.line)
-                continue
-        kept.append({"input_ids": one.input_ids, "labels": one.labels})
-    if not kept:
-        reasons = unusable | ({f"longer than {limit} tokens": long} if long else {})
-        hint = (
-            "Raise training.max_length, or set training.long_rows=cut."
-            if long
-            else "Mend the rows, or name a data.template."
+        batch.append(row)
+        if len(batch) == BATCH:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def fit(ids: Ids, spec: RunSpec) -> tuple[list[Ids], str]:
+    """The row within max_length as `long_rows` says, and why nothing is left of it, if so."""
+    limit, how = spec.training.max_length or 1024, spec.training.long_rows or "drop"
+    if "labels" not in ids:
+        return _fit_pair(ids, limit, how)
+    if all(label == -100 for label in ids["labels"]):
+        return [], "nothing_trained"
+    length = len(ids["input_ids"])
+    if length <= limit:
+        return [ids], ""
+    if how == "drop":
+        return [], f"longer than {limit} tokens"
+    ends = range(0, length if how == "split" else limit, limit)
+    pieces = [{name: part[start : start + limit] for name, part in ids.items()} for start in ends]
+    trained = [piece for piece in pieces if any(label != -100 for label in piece["labels"][1:])]
+    return trained, "" if trained else "the prompt alone fills max_length"
+
+
+def _fit_pair(ids: Ids, limit: int, how: str) -> tuple[list[Ids], str]:
+    """Pairs are not cut here: TRL's collator does it, and needs a prompt that leaves room."""
+    prompt = len(ids["prompt_ids"])
+    if prompt + max(len(ids["chosen_ids"]), len(ids["rejected_ids"])) <= limit:
+        return [ids], ""
+    if how == "cut":
+        return ([ids], "") if prompt < limit else ([], "the prompt alone fills max_length")
+    return [], f"longer than {limit} tokens"
+
+
+class _Writer:
+    """Writes rows of ids to an Arrow file and counts them."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = str(path)
+        self._writer: ArrowWriter | None = None
+        self.rows = self.tokens = self.trained = 0
+
+    def add(self, ids: Ids) -> None:
+        if self._writer is None:
+            features = Features({name: List(Value("int32")) for name in ids})
+            self._writer = ArrowWriter(path=self._path, features=features)
+        self._writer.write(ids)
+        self.rows += 1
+        answers = [part for name, part in ids.items() if name in ("chosen_ids", "rejected_ids")]
+        self.tokens += (
+            len(ids["input_ids"]) if "input_ids" in ids else sum(len(ids["prompt_ids"]) + len(a) for a in answers)
         )
-        raise DataError(f"No {what} row is left", f"{describe_dropped(reasons)}.", hint)
-    _tell(spec, reporter, what, kept, long, unusable)
-    return Dataset.from_list(kept)
+        labels = ids.get("labels", [])
+        self.trained += sum(map(len, answers)) + sum(label != -100 for label in labels)
+
+    def close(self) -> None:
+        if self._writer is not None:
+            self._writer.finalize()
 
 
-def _tell(spec: RunSpec, reporter: Reporter, what: str, kept: list[dict[str, list[int]]], long: list[int],
-          unusable: dict[str, list[int]]) -> None:  # fmt: skip
-    tokens = sum(len(row["input_ids"]) for row in kept)
-    trained = sum(label != -100 for row in kept for label in row["labels"])
-    reporter.say(Notice("note", f"{what}: {len(kept):,} rows, {tokens:,} tokens, {trained:,} of them trained"))
-    if long:
-        did = "dropped" if spec.training.long_rows == "drop" else "cut, so that they lose their end token"
-        text = describe_dropped({f"longer than {spec.training.max_length} tokens, {did}": long})
-        reporter.say(Notice("warning", f"{what}: {text}", "Raise training.max_length, or shorten the rows."))
-    if unusable:
-        reporter.say(Notice("warning", f"{what}, left out: {describe_dropped(unusable)}"))
+def _said(drops: Drops) -> str:
+    parts = []
+    for reason, one in drops.items():
+        lines = ", ".join(map(str, one.lines[:5])) + (" …" if one.count > 5 and one.lines else "")
+        parts.append(
+            f"{one.count:,} {'row' if one.count == 1 else 'rows'}: {reason.replace('_', ' ')}"
+            + (f" (lines {lines})" if lines else "")
+        )
+    return "; ".join(parts) or "The file has no usable row"
+
+
+def _remedy(drops: Drops, spec: RunSpec) -> str:
+    if any("longer than" in reason or "fills max_length" in reason for reason in drops):
+        return "Raise training.max_length, or set training.long_rows to cut or split."
+    return "Mend the rows, or name a data.template. See: tunedeck data check"
+
+
+def _warn(reporter: Reporter, spec: RunSpec, ready: DataReady) -> None:
+    if not ready.validation and (
+        isinstance(spec.data.validation, str) or validation_rows(spec.data.validation, ready.train)
+    ):
+        text = "no row could be held out: no evaluation"
+        reporter.say(Notice("warning", text, "With split=group there must be several groups; see data.split_by."))
+    if ready.dropped:
+        drops = {reason: Dropped(count, ready.lines.get(reason, [])) for reason, count in ready.dropped.items()}
+        reporter.say(Notice("warning", f"left out: {_said(drops)}", "See: tunedeck data check"))

@@ -21,9 +21,10 @@ from trl.trainer.utils import add_fused_lm_head
 
 from engine.spec import RunSpec
 from engine.worker import cuda
+from engine.worker.arguments import peft_config
 from engine.worker.fake import Recorder, TraceError
 from engine.worker.quantized import quantise, statistics
-from engine.worker.sft import peft_config, trainer_arguments
+from engine.worker.sft import trainer_arguments
 
 UNTRACED = (
     "label_smoothing_factor",

@@ -10,16 +10,12 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, GgufConfig
 
-from engine.errors import DataError, ModelError
-from engine.models import TEMPLATE_HINT, ModelFacts, inspect_model
+from engine.data.tokens import Tokens, stop_token, template_source
+from engine.errors import ModelError
+from engine.models import ModelFacts, inspect_model
 from engine.paths import cache_directory
 from engine.spec import RunSpec
 from engine.worker.reporter import Reporter
-
-CHATML = (
-    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
-    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
-)
 
 
 def ready_model(spec: RunSpec, reporter: Reporter) -> ModelFacts:
@@ -62,26 +58,28 @@ def _dequantise(file: Path, target: Path) -> None:
 
 
 def load_tokenizer(spec: RunSpec, facts: ModelFacts) -> Any:
-    """The model's tokenizer with the template that the spec names. Raises DataError if there is none."""
+    """The model's tokenizer with the template that the spec names, or the model's own, if there is one. Raises ModelError."""
     tokenizer = AutoTokenizer.from_pretrained(
         facts.path, revision=spec.model.revision, trust_remote_code=spec.model.trust_remote_code
     )
-    if spec.data.template == "chatml":
-        tokenizer.chat_template = CHATML
-    elif spec.data.template:
-        try:
-            tokenizer.chat_template = Path(spec.data.template).expanduser().read_text(encoding="utf-8")
-        except OSError as error:
-            raise DataError(
-                "The chat template cannot be read", f"{spec.data.template}: {error.strerror}", "Check the path."
-            ) from None
-    if not tokenizer.chat_template:
-        raise DataError(
-            "The model has no chat template",
-            f"{facts.label} is a base model: nothing says how a conversation is written for it.",
-            TEMPLATE_HINT,
-        )
+    own = tokenizer.chat_template
+    own = own.get("default") or next(iter(own.values())) if isinstance(own, dict) else own or ""
+    known = tokenizer.backend_tokenizer
+    tokenizer.chat_template = template_source(spec.data.template, own, tokenizer.special_tokens_map, known) or None
     return tokenizer
+
+
+def stops_at(model: Any, tokenizer: Any, spec: RunSpec) -> None:
+    """With a template that is not the model's own, the token that ends its turns also ends what is generated."""
+    if not spec.data.template:
+        return
+    tokens = Tokens(tokenizer.backend_tokenizer, tokenizer.special_tokens_map, tokenizer.chat_template)
+    end = tokens.id_of(stop_token(tokens))
+    ends = model.generation_config.eos_token_id
+    ends = ends if isinstance(ends, list) else [] if ends is None else [ends]
+    if end is not None and end not in ends:
+        model.generation_config.eos_token_id = [end, *ends]
+        tokenizer.eos_token = stop_token(tokens)
 
 
 def load_model(spec: RunSpec, facts: ModelFacts) -> Any:

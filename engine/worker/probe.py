@@ -31,10 +31,12 @@ from trl import SFTConfig, SFTTrainer
 
 from engine.errors import ModelError, SpecError
 from engine.spec import RunSpec
+from engine.worker.arguments import peft_config
 from engine.worker.child import answer
 from engine.worker.load import quantization
 from engine.worker.quantized import statistics
-from engine.worker.sft import check_gpu, peft_config, quiet, trainer_arguments
+from engine.worker.sft import trainer_arguments
+from engine.worker.training import check_gpu, quiet
 
 STEPS = 2
 """The optimizer's state appears in the first step: the peak is that of the second, and so is the time."""

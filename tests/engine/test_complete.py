@@ -18,6 +18,13 @@ from tests.engine.planning import LLAMA_8B, SMOLLM2, card, facts
 # Where None itself says something: no limit of steps, no early stopping, the tokenizer's own template, ...
 MAY_BE_NONE = {"data.format", "data.template", "data.max_rows", "method.variant", "training.max_steps"}
 MAY_BE_NONE |= {"evaluation.prompts", "evaluation.early_stopping"}  # prompts: launch.prepare, which has the rows
+MAY_BE_NONE |= {
+    "data.system",
+    "data.split_by",
+    "data.filters.duplicates",
+    "data.filters.min_characters",
+    "data.filters.max_characters",
+}
 ADAPTERS_ONLY = {"method.rank", "method.alpha", "method.dropout", "method.targets"}
 
 
@@ -55,7 +62,7 @@ def test_what_was_given_is_kept() -> None:
     chosen: dict[str, Any] = {
         "data": {"path": "d", "validation": 0.0},
         "method": {"kind": "lora", "rank": 8, "alpha": 3.0, "dropout": 0.0, "targets": "attention"},
-        "training": {"learning_rate": 1e-5, "epochs": 0.5, "micro_batch": 3, "accumulation": 5, "max_length": 99,
+        "training": {"learning_rate": 1e-5, "epochs": 0.5, "micro_batch": 3, "accumulation": 5, "max_length": 99, "long_rows": "cut",
                      "precision": "fp32", "packing": True, "checkpointing": False, "optimizer": "sgd", "attention": "eager",
                      "warmup": 7.0, "weight_decay": 0.3, "max_grad_norm": 9.0},
         "evaluation": {"every": 0.0}, "saving": {"every": 0.0},

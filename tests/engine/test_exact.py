@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from engine.errors import TuneDeckError
+from engine.jobs import answer
 from engine.planner import exact as module
 from engine.planner.exact import exact
 from tests.traced import LLAMA, spec_of
@@ -65,7 +66,7 @@ def test_what_cannot_be_traced_is_said_and_not_kept(cache: Path) -> None:
 def test_a_child_that_dies_is_told_by_its_last_words() -> None:
     done = subprocess.CompletedProcess(["x"], -9, stdout="", stderr="Traceback\nMemoryError: no\x1b[31m room\n")
     with pytest.raises(TuneDeckError, match="MemoryError: no room"):
-        module._answer(done)
+        answer(done, "The trace")
 
 
 def test_the_parent_does_without_torch() -> None:

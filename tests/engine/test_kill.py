@@ -5,6 +5,7 @@ import random
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ SETS = (f"training.max_steps={STEPS}", "saving.every=8", "evaluation.every=0", "
         "training.micro_batch=4", "training.accumulation=1")  # fmt: skip
 WORKER, SUPERVISOR = "engine.worker", "engine.supervisor"
 VICTIMS = [(WORKER,), (SUPERVISOR,), (WORKER, SUPERVISOR), (SUPERVISOR, WORKER)]
-KILLS = 20
+KILLS, RUNS = 20, 2
 
 
 @pytest.mark.slow
@@ -27,31 +28,34 @@ KILLS = 20
 def test_twenty_kills_lose_nothing_and_change_no_loss(deck: Deck, tiny_model: Path, rows: Path) -> None:
     seed = random.randrange(10**6)
     print(f"seed {seed}")  # noqa: T201  named when the test fails
-    dice = random.Random(seed)
     calm = deck.start(tiny_model, rows, *SETS, f"training.max_steps={MANY}")
     calm.wait("finished")
-    run = deck.start(tiny_model, rows, *SETS, f"training.max_steps={MANY}")
-    kills = mid_checkpoint = 0
-    while kills < KILLS:
-        victims = VICTIMS[kills % len(VICTIMS)]
-        in_checkpoint = kills % 5 == 4
-        target = None if in_checkpoint else run.step() + dice.randrange(0, 9)
+    runs = [deck.start(tiny_model, rows, *SETS, f"training.max_steps={MANY}") for _ in range(RUNS)]
+    with ThreadPoolExecutor(RUNS) as both:  # each run waits for itself most of the time
+        caught = list(both.map(lambda i: kill_often(deck, runs[i], random.Random(seed + i)), range(RUNS)))
+    assert sum(caught) >= 2
+    for run in runs:
+        run.wait("finished", seconds=300)
+        assert run.stored() == run.reported()
+        assert run.losses().keys() == calm.losses().keys() == set(range(1, MANY + 1))
+        worst = max(abs(run.losses()[step] - loss) for step, loss in calm.losses().items())
+        assert worst < 1e-3, worst
+
+
+def kill_often(deck: Deck, run: Run, dice: random.Random) -> int:
+    """KILLS / RUNS kills, after each of which nothing is lost; how many of them hit a checkpoint being written."""
+    mid_checkpoint = 0
+    for kill in range(KILLS // RUNS):
+        victims = VICTIMS[kill % len(VICTIMS)]
+        target = None if kill % 5 == 4 else run.step() + dice.randrange(0, 9)
         caught = wait_for_moment(run, dice, target)
-        if caught is None:
-            break  # it finished first
+        assert caught is not None, "it finished first"
         run.kill(*victims)
-        kills += 1
         mid_checkpoint += caught == "in a checkpoint"
         check_nothing_lost(run, victims)
         if run.row()["status"] == "crashed":
             assert deck("resume", run.id, "--detach").returncode == 0
-    assert kills == KILLS
-    assert mid_checkpoint >= 2
-    run.wait("finished", seconds=300)
-    assert run.stored() == run.reported()
-    assert run.losses().keys() == calm.losses().keys() == set(range(1, MANY + 1))
-    worst = max(abs(run.losses()[step] - loss) for step, loss in calm.losses().items())
-    assert worst < 1e-3, worst
+    return mid_checkpoint
 
 
 def wait_for_moment(run: Run, dice: random.Random, target: int | None) -> str | None:

@@ -50,6 +50,7 @@ def measured(config: dict[str, Any], spec: RunSpec, tokenizer: Path, tmp_path: P
     from trl import SFTConfig, SFTTrainer
 
     from engine.worker import load, sft
+    from engine.worker.arguments import peft_config
     from engine.worker.quantized import statistics
 
     model = AutoModelForCausalLM.from_config(LlamaConfig(**config))
@@ -61,7 +62,7 @@ def measured(config: dict[str, Any], spec: RunSpec, tokenizer: Path, tmp_path: P
         args=SFTConfig(**sft.trainer_arguments(spec, tmp_path, 8, evaluate=False) | {"max_steps": 2, "use_cpu": True}),
         train_dataset=Dataset.from_dict({"input_ids": rows, "labels": rows}),
         processing_class=AutoTokenizer.from_pretrained(tokenizer),
-        peft_config=sft.peft_config(spec, facts),
+        peft_config=peft_config(spec, facts),
     )
     tensors = [*trainer.model.parameters(), *trainer.model.buffers()]
     tensors += [getattr(*where) for weight in tensors for where in statistics(weight)]

@@ -36,7 +36,7 @@ def refused(raw: Any) -> SpecError:
 
 def test_the_least() -> None:
     spec = parse(LEAST)
-    assert (spec.objective, spec.method.kind, spec.method.targets) == ("sft", None, None)
+    assert (spec.objective, spec.method.kind, spec.method.targets) == (None, None, None)
     assert spec.training.learning_rate is None
 
 

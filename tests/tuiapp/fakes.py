@@ -1,13 +1,24 @@
 """Services without an engine: a machine, some runs, and a record of what was asked."""
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
+from engine.data.formats import split_text
+from engine.data.lengths import Lengths
+from engine.data.model_checks import Measured
+from engine.data.rows import Row
+from engine.data.scan import Report, scan
 from engine.hardware import Gpu, Hardware
 from engine.planner.calibrate import PastRun
+from tuiapp import dataview
+from tuiapp.data_snapshot import DataCounts, DataPage, RowsSeen
+from tuiapp.data_values import PAGE
 from tuiapp.services import Services
+from tuiapp.services import _spec as spec_of
 from tuiapp.snapshot import (
     CardPlan,
     Checkpoint,
@@ -157,6 +168,56 @@ class Planner(Services):
         return self._past
 
 
+def tokens_of(row: Row) -> tuple[list[str], list[str]]:
+    """What is asked and what is answered, each word a token."""
+    asked, answer = split_text(row.value)
+    return re.findall(r"\S+\s*", f"{asked}\n"), [*re.findall(r"\S+\s*", answer), "<end>"]
+
+
+@dataclass
+class Looker:
+    """The real look at real files; only the tokens are words, so that no model is needed."""
+
+    max_length: int = 192
+    packing: bool = False
+    desks: dict[str, dataview.Desk] = field(default_factory=dict)
+
+    def look(self, form: NewRun) -> DataPage:
+        spec = spec_of(form)
+        training = {"max_length": self.max_length, "long_rows": "drop", "packing": self.packing}
+        spec = spec.model_copy(update={"training": spec.training.model_copy(update=training)})
+        report = scan(spec.data)
+        report = self._tokenized(report) if form.model else report
+        why = "" if form.model else "no model is named"
+        desk = self.desks[repr(form)] = dataview.Desk(form, spec, None, report, 1.9, why)
+        return dataview.page_of(desk)
+
+    def _tokenized(self, report: Report) -> Report:
+        made = [(row.line, *map(len, tokens_of(row))) for row in report.first]
+        measured = [Measured(line, asked + said, asked, said, (asked + said,)) for line, asked, said in made]
+        lengths = Lengths(len(made), tuple(sorted(m.tokens for m in measured)), True)
+        return replace(report, measured=measured, lengths=lengths if made else None, tokenized=len(made))
+
+    def count(self, page: DataPage, max_length: int | None, long_rows: str) -> DataCounts:
+        return dataview.counts_of(self.desks[repr(page.form)], max_length, long_rows)
+
+    def see(self, page: DataPage, max_length: int | None, long_rows: str, first: int) -> RowsSeen:
+        rows = self.desks[repr(page.form)].report.first
+        shown = [self._shown(i + 1, row, max_length or 0, long_rows) for i, row in enumerate(rows)]
+        return dataview.rows_seen({"total": len(rows), "rows": shown[first : first + PAGE]})
+
+    def _shown(self, number: int, row: Row, limit: int, long_rows: str) -> dict[str, Any]:
+        asked, said = tokens_of(row)
+        ids = list(range(100, 100 + len(asked) + len(said)))
+        labels = [-100] * len(asked) + ids[len(asked) :]
+        cut = limit if len(ids) > limit and long_rows != "split" else None
+        sequence = {"name": "", "ids": ids, "labels": labels, "texts": [*asked, *said], "cut": cut}
+        part = {"start": len(ids), "this": False, **sequence}
+        packed = {"tokens": 2 * len(ids), "size": limit, "sequences": [{**part, "start": 0, "this": True}, part]}
+        shown = {"number": number, "line": row.line, "problem": "", "sequences": [sequence]}
+        return {**shown, "packed": packed} if self.packing else shown
+
+
 @dataclass
 class FakeServices:
     """What the app is given in place of the engine."""
@@ -168,6 +229,7 @@ class FakeServices:
     problem: str | None = None
     now: float = NOW
     planner: Planner = field(default_factory=Planner)
+    looker: Looker = field(default_factory=Looker)
 
     def snapshot(self, selected: str | None) -> Snapshot:
         if self.fail is not None:
@@ -226,3 +288,14 @@ class FakeServices:
     def trace(self, page: PlanPage, values: PlanValues) -> Traced:
         self.calls.append(("trace", values))
         return Traced(18.0, 18.6)
+
+    def look(self, form: NewRun) -> DataPage:
+        self.calls.append(("look", form))
+        return self.looker.look(form)
+
+    def count(self, page: DataPage, max_length: int | None, long_rows: str) -> DataCounts:
+        return self.looker.count(page, max_length, long_rows)
+
+    def see(self, page: DataPage, max_length: int | None, long_rows: str, first: int) -> RowsSeen:
+        self.calls.append(("see", max_length, long_rows, first))
+        return self.looker.see(page, max_length, long_rows, first)

@@ -74,7 +74,7 @@ def test_the_form_is_checked_without_asking_the_network(tiny_model: Path, rows: 
     bad = services.check(NewRun("some/model", str(tmp_path / "absent.jsonl"), "lora"))
     assert "hub is asked" in bad.model_text
     assert not bad.data_ok
-    assert "no file" in bad.data_text
+    assert "does not exist" in bad.data_text
     assert not services.check(NewRun("", "", "lora")).model_ok
 
 

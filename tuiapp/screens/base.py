@@ -14,6 +14,7 @@ from tuiapp.layout import Places
 from tuiapp.screens.help import HelpScreen
 from tuiapp.snapshot import Snapshot
 from tuiapp.widgets.keys import keys_line
+from tuiapp.widgets.pane import FocusPane
 from tuiapp.widgets.rows import Rows, line
 
 if TYPE_CHECKING:
@@ -72,6 +73,13 @@ class DeckScreen(Screen[None]):
         if self.is_mounted:
             self._arrange()
             self.draw()
+
+    def keep_focus(self) -> None:
+        """Where the pane with the focus is not shown, the first that is gets it."""
+        if self.is_current and (self.focused is None or not self.focused.display):
+            shown = [one for one in self.query(FocusPane).results(Widget) if one.display]
+            if shown:
+                shown[0].focus()
 
     def on_mount(self) -> None:
         """Draw the first time."""

@@ -15,6 +15,9 @@ def empty_lines(snapshot: Snapshot, look: Look) -> list[Content]:
     if not snapshot.read_only:
         rows.append(_choice("▸", "New run", "your data and a model, one short form", "n", look.width))
     rows.append(_choice(" ", "What fits", "a model against a card, before anything is downloaded", "F2", look.width))
+    rows.append(
+        _choice(" ", "Look at data", "what is wrong with a file, and what a model sees of it", "F3", look.width)
+    )
     rows.append(_choice(" ", "Demo", "leave with q, then run: tunedeck demo", "", look.width))
     if look.height >= 12:
         rows += [line(""), line(("This machine", "bold")), *_machine(snapshot.machine)]

@@ -14,7 +14,10 @@ from tuiapp.widgets.strip import strip_line
 
 
 class FormScreen(DeckScreen):
-    """Fields below each other, the model first. `models` names those that can be suggested and may block."""
+    """Fields below each other. `models` names those that can be suggested and may block."""
+
+    first = "model"
+    """The field that is typed first."""
 
     def __init__(self, models: Callable[[], list[str]], complete_path: Callable[[str], list[str]]) -> None:
         super().__init__()
@@ -23,9 +26,9 @@ class FormScreen(DeckScreen):
         self._models: list[str] = []
 
     def on_mount(self) -> None:
-        """The model is typed first."""
+        """One can type at once."""
         super().on_mount()
-        self.query_one("#model").focus()
+        self.query_one(f"#{self.first}").focus()
         self._find_models()
 
     def show_head(self, width: int) -> None:

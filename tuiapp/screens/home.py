@@ -14,6 +14,7 @@ from tuiapp.glyphs import RESUMABLE, STOPPABLE
 from tuiapp.layout import Places, home_places, is_narrow
 from tuiapp.messages import OpenForm, OpenRun, ResumeAsked, RunSelected
 from tuiapp.screens.base import DeckScreen
+from tuiapp.screens.data_file import DataFileScreen
 from tuiapp.screens.empty import empty_lines
 from tuiapp.screens.plan_model import PlanModelScreen
 from tuiapp.screens.stop import ask_to_stop
@@ -61,6 +62,7 @@ class HomeScreen(DeckScreen):
         Binding("enter", "begin", "new run", show=True),
         Binding("n", "new", "new", tooltip="a new run: model, data, method"),
         Binding("f2", "plan", "plan", key_display="F2", tooltip="plan: what fits, how fast, and why"),
+        Binding("f3", "data", "data", show=False, tooltip="data: look at a file"),
         Binding("slash", "filter", "filter", tooltip="only rows with these words"),
         Binding("s", "stop", "stop", tooltip="stop, with a checkpoint first"),
         Binding("r", "resume", "resume", tooltip="go on from the last checkpoint"),
@@ -199,7 +201,7 @@ class HomeScreen(DeckScreen):
             return run is not None and writable and run.status in RESUMABLE
         if action in ("filter", "order", "reverse"):
             return self.snapshot is not None and bool(self.snapshot.runs)
-        if action == "plan":
+        if action in ("plan", "data"):
             return self.snapshot is not None
         if action == "clear":
             return bool(self._filter) or self.query_one("#filter").display
@@ -221,6 +223,10 @@ class HomeScreen(DeckScreen):
     def action_plan(self) -> None:
         """What fits."""
         self.app.push_screen(PlanModelScreen(self.deck.services))
+
+    def action_data(self) -> None:
+        """What is in a file."""
+        self.app.push_screen(DataFileScreen(self.deck.services))
 
     def action_stop(self) -> None:
         """Ask, then stop."""

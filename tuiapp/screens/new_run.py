@@ -13,10 +13,14 @@ from textual.widgets import Input
 
 from tuiapp import format as f
 from tuiapp.background import in_thread, sentence
+from tuiapp.data_services import DataServices
+from tuiapp.data_values import MAX_LENGTH, DataDraft
+from tuiapp.data_values import in_words as ticked_in_words
 from tuiapp.layout import Places, is_narrow
 from tuiapp.messages import RunStarted
 from tuiapp.plan_services import PlanServices
-from tuiapp.plan_values import Draft, in_words, kind_of, planned
+from tuiapp.plan_values import Draft, in_words, kind_of, planned, with_chosen
+from tuiapp.screens.data import DataScreen
 from tuiapp.screens.dialogs import error_dialog
 from tuiapp.screens.form import FormScreen
 from tuiapp.screens.plan import PlanScreen
@@ -36,14 +40,11 @@ METHODS = (
 )
 
 
-class FormServices(PlanServices, Protocol):
+class FormServices(PlanServices, DataServices, Protocol):
     """What the form asks for."""
 
     def check(self, form: NewRun) -> FormCheck:
         """What is known about it before anything starts."""
-
-    def models(self) -> list[str]:
-        """Models known here."""
 
 
 class NewRunScreen(FormScreen):
@@ -56,6 +57,7 @@ class NewRunScreen(FormScreen):
         Binding("tab", "next", "complete", tooltip="complete what is typed, else the next field"),
         Binding("up,shift+tab", "app.focus_previous", "move", key_display="↑↓", tooltip="the fields"),
         Binding("f2", "plan", "plan", key_display="F2", tooltip="plan: what fits, and what each choice would cost"),
+        Binding("f3", "data", "data", key_display="F3", tooltip="data: what is wrong with it, and what the model sees"),
         Binding("f1,ctrl+g", "help", "help", key_display="F1", id="help", tooltip="help for where you are"),
         Binding("escape", "leave", "leave", id="back", tooltip="leave; nothing was started"),
     ]
@@ -68,6 +70,7 @@ class NewRunScreen(FormScreen):
         self._problem = ""
         self._starting = False
         self._draft = Draft()
+        self._data_draft = DataDraft()
 
     def compose(self) -> ComposeResult:
         """The labels and findings lie under the fields."""
@@ -122,6 +125,10 @@ class NewRunScreen(FormScreen):
         steps = int(values["steps"]) if values["steps"].isdigit() and int(values["steps"]) > 0 else None
         method = self.query_one("#method", Choice).value
         form = NewRun(values["model"], values["data"], method, values["name"], steps)
+        return with_chosen(self._planned(form), self._data_draft.pairs(form))
+
+    def _planned(self, form: NewRun) -> NewRun:
+        """With what the plan page settled, if that is for this form."""
         settled = self._draft.settled
         return planned(form, settled) if settled is not None and self._draft.settles(form) else form
 
@@ -158,17 +165,29 @@ class NewRunScreen(FormScreen):
             return [line((" In the way", "bold")), *rows]
         plan = self._check.plan if self._check is not None else ()
         if not plan:
-            return [line((" What will be chosen appears here, each value with its reason.", "$dim"))]
+            empty = " What will be chosen appears here, each value with its reason."
+            return [*self._settled(width), line((empty, "$dim"))]
         first = max(len(field) for field, _, _ in plan) + 2
         second = min(max(10, width // 6), max(len(f.plain(value)) for _, value, _ in plan) + 2)
         rows = [line((" What will be chosen", "bold"))]
-        settled = self._draft.settled if self.form().chosen else None
-        if settled is not None:
-            rows.append(line((" As planned, F2 changes it: ", "$accent"), f.clip(in_words(settled), width - 30)))
+        rows += self._settled(width)
         for field, value, why in plan:
             text = f" {f.left(f.clean(field), first)}", f.left(f.plain(value), second)
             reason = f.clip(f.clean(why), width - first - second - 2)
             rows.append(line((text[0], "$dim"), text[1], (reason, "$dim")))
+        return rows
+
+    def _settled(self, width: int) -> list[Content]:
+        """What was chosen on the other pages."""
+        form, settled, rows = self.form(), self._draft.settled, []
+        pairs = self._data_draft.pairs(form)
+        if settled is not None and self._draft.settles(form):
+            length = dict(pairs).get(MAX_LENGTH, settled.values.max_length)
+            if length != settled.values.max_length:  # the memory is that of the length that was planned with
+                settled = replace(settled, values=replace(settled.values, max_length=length), device_gib=None)
+            rows.append(line((" As planned, F2 changes it: ", "$accent"), f.clip(in_words(settled), width - 30)))
+        if pairs:
+            rows.append(line((" As ticked, F3 changes it:  ", "$accent"), f.clip(ticked_in_words(pairs), width - 30)))
         return rows
 
     def _status(self) -> Content:
@@ -241,15 +260,27 @@ class NewRunScreen(FormScreen):
         if not form.model:
             self.say("Type a model first: a directory or a name.")
             return
-        page = PlanScreen(self._services, replace(form, chosen=()), self._draft)
+        page = PlanScreen(self._services, replace(form, chosen=self._data_draft.pairs(form)), self._draft)
         self.app.push_screen(page, self._back_from_plan)
 
     def _back_from_plan(self, _: object) -> None:
         """The method follows what was chosen there."""
-        if self._draft.settled is not None:
-            method = kind_of(self._draft.settled.values.method)
+        settled = self._draft.settled
+        if settled is not None:
+            if MAX_LENGTH in self._data_draft.chosen:  # there it was given; what it became is what counts
+                self._data_draft.chosen[MAX_LENGTH] = settled.values.max_length
+            method = kind_of(settled.values.method)
             choice, names = self.query_one("#method", Choice), [name for name, _, _ in METHODS]
             choice.action_turn(names.index(method) - names.index(choice.value))
+
+    def action_data(self) -> None:
+        """The data page for what is typed."""
+        form = self.form()
+        if not form.data:
+            self.say("Type a data file first.")
+            return
+        page = DataScreen(self._services, self._planned(replace(form, chosen=())), self._data_draft)
+        self.app.push_screen(page, lambda _: self._changed())
 
     @work(group="start", exclusive=True, exit_on_error=False)
     async def _start(self) -> None:

@@ -7,7 +7,6 @@ from textual import work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.content import Content
-from textual.widget import Widget
 
 from tuiapp import format as f
 from tuiapp.background import in_thread, sentence
@@ -108,19 +107,13 @@ class PlanScreen(DeckScreen):
         self.query_one("#problem", Rows).show(self._in_the_way(width))
         self.show_status(self._status(width))
         self.show_keys()
-        if self.is_current and (self.focused is None or not self.focused.display):
-            self._focus_first()
+        self.keep_focus()
 
     def feed(self, snapshot: Snapshot) -> None:
         """The names of runs may be new."""
         if self._state is not None:
             self._state = replace(self._state, names={run.id: run.name for run in snapshot.runs})
         super().feed(snapshot)
-
-    def _focus_first(self) -> None:
-        shown_panes = [one for one in self.query(FocusPane).results(Widget) if one.display]
-        if shown_panes:
-            shown_panes[0].focus()
 
     def _head(self, width: int) -> list[Content]:
         host = self.snapshot.machine.host if self.snapshot is not None else ""

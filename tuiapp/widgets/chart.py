@@ -135,7 +135,8 @@ def _y_range(series: Sequence[Series], axes: Axes) -> tuple[float, float]:
     unit: float = 10.0 ** math.floor(math.log10(high - low)) / 5
     if unit == 0 or math.isinf(low / unit) or math.isinf(high / unit):
         return low, high
-    return math.floor(low / unit) * unit, math.ceil(high / unit) * unit
+    lower, upper = math.floor(low / unit) * unit, math.ceil(high / unit) * unit
+    return (lower, upper) if math.isfinite(upper - lower) else (low, high)
 
 
 def _middle(low: float, high: float, log: bool) -> float:

@@ -8,7 +8,7 @@ from textual.content import Content
 from tuiapp.widgets.rows import line
 
 _NAMES = {
-    "enter": "Enter", "escape": "Esc", "tab": "Tab", "shift+tab": "shift+Tab", "space": "Space", "f1": "F1",
+    "enter": "Enter", "escape": "Esc", "tab": "Tab", "shift+tab": "shift+Tab", "space": "Space", "f1": "F1", "f2": "F2", "f3": "F3",
     "question_mark": "?", "slash": "/", "plus": "+", "minus": "-", "colon": ":",
     "left_square_bracket": "[", "right_square_bracket": "]", "pageup": "PgUp", "pagedown": "PgDn",
     "up": "↑", "down": "↓", "left": "←", "right": "→", "home": "Home", "end": "End",

@@ -1,0 +1,117 @@
+"""One attempt of a run: data, model, trainer, and what is saved in the end."""
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import datasets
+import torch
+import transformers
+from transformers import EarlyStoppingCallback
+from transformers.trainer_callback import PrinterCallback, ProgressCallback
+
+from engine.errors import SpecError
+from engine.events import Checkpoint, Finished, Notice, Stopped
+from engine.files import read_records
+from engine.spec import RunSpec
+from engine.worker import dpo, sft
+from engine.worker.arguments import peft_config
+from engine.worker.callback import ReportingCallback, generate
+from engine.worker.dataset import datasets_for
+from engine.worker.load import load_model, load_tokenizer, ready_model, stops_at
+from engine.worker.reporter import Reporter
+
+
+class StopRequested(Exception):
+    """Asked to stop before the first step."""
+
+
+def train(spec: RunSpec, reporter: Reporter, stop: Any, resume_from: str) -> None:
+    """Run one attempt. Ends with a `finished` or `stopped` event; failures are exceptions.
+
+    `stop` is a function without arguments: has somebody asked to stop? `resume_from` is a checkpoint's directory or "".
+    """
+    quiet()
+    checkpoints = reporter.run_dir / "checkpoints"
+    announced = _announced(reporter.run_dir)
+    _remove_unannounced(checkpoints, announced)
+    check_gpu(spec)
+    facts = ready_model(spec, reporter)
+    reporter.phase("tokenize")
+    tokenizer = load_tokenizer(spec, facts)
+    train_set, eval_set = datasets_for(spec, tokenizer, reporter)
+    method = dpo if spec.objective == "dpo" else sft
+    make, adapter = method.make_trainer(spec, checkpoints, train_set, eval_set), peft_config(spec, facts)
+    _stop_if_asked(stop)
+    reporter.phase("load", facts.label)
+    model = load_model(spec, facts)
+    stops_at(model, tokenizer, spec)
+    callback = ReportingCallback(
+        reporter,
+        spec.saving.keep,
+        stop,
+        lambda step: generate(trainer.model, tokenizer, spec.evaluation.prompts or [], step),
+    )
+    callback.remember(announced)
+    trainer = make(model=model, processing_class=tokenizer, peft_config=adapter, callbacks=[callback])
+    trainer.remove_callback(ProgressCallback)
+    trainer.remove_callback(PrinterCallback)
+    if spec.evaluation.early_stopping:
+        trainer.add_callback(EarlyStoppingCallback(spec.evaluation.early_stopping))
+    trainable = sum(p.numel() for p in trainer.model.parameters() if p.requires_grad)
+    reporter.say(Notice("note", f"{trainable:,} parameters are trained"))
+    _stop_if_asked(stop)
+    trainer.train(resume_from_checkpoint=resume_from or None)
+    _end(spec, reporter, trainer, tokenizer, callback)
+
+
+def _end(spec: RunSpec, reporter: Reporter, trainer: Any, tokenizer: Any, callback: ReportingCallback) -> None:
+    step = trainer.state.global_step
+    if callback.stopped and step < trainer.state.max_steps:
+        reporter.say_last(Stopped(step, callback.last_path))
+        return
+    if spec.evaluation.prompts and callback.sampled_step != step:
+        callback.say_samples(step)
+    reporter.phase("save")
+    target, unfinished = reporter.run_dir / "model", reporter.run_dir / "model.tmp"
+    trainer.save_model(str(unfinished))
+    if trainer.args.should_save:
+        tokenizer.save_pretrained(unfinished)
+        shutil.rmtree(target, ignore_errors=True)
+        unfinished.rename(target)
+        size = sum(f.stat().st_size for f in target.rglob("*") if f.is_file())
+        reporter.say_last(Finished(step, str(target), size))
+
+
+def quiet() -> None:
+    """No progress bars: in a log file they are noise, and progress is an event."""
+    datasets.disable_progress_bars()
+    transformers.utils.logging.disable_progress_bar()
+
+
+def check_gpu(spec: RunSpec) -> None:
+    """Raises SpecError if the run has a GPU that torch does not see: it must not train on the CPU without a word."""
+    if os.environ.get("CUDA_VISIBLE_DEVICES") and spec.compute.devices != "cpu" and not torch.cuda.is_available():
+        raise SpecError(
+            "torch does not see the GPU",
+            f"The run has GPU {os.environ['CUDA_VISIBLE_DEVICES']}, torch {torch.__version__} has no CUDA device.",
+            "Install a CUDA build of torch that this driver supports, or set compute.devices=cpu.",
+        )
+
+
+def _stop_if_asked(stop: Any) -> None:
+    if stop():
+        raise StopRequested
+
+
+def _announced(run_dir: Path) -> list[Checkpoint]:
+    return [r.event for r in read_records(run_dir / "events.jsonl") if isinstance(r.event, Checkpoint)]
+
+
+def _remove_unannounced(folder: Path, announced: list[Checkpoint]) -> None:
+    """A checkpoint that was never announced is half written, and would be counted among the good ones."""
+    whole = {Path(c.path).name for c in announced}
+    for path in folder.glob("checkpoint-*"):
+        if path.name not in whole and int(os.environ.get("RANK", 0)) == 0:
+            shutil.rmtree(path, ignore_errors=True)
