@@ -156,6 +156,11 @@ class Findings:
         if line and len(found.lines) < SHOWN and line not in found.lines[-1:]:
             found.lines.append(line)
 
+    def scale(self, factor: float) -> None:
+        """Counts of a sample as counts of all."""
+        for one in self._found.values():
+            one.count = round(one.count * factor) if factor > 1 else one.count
+
     def forget(self, kind: str) -> None:
         """Take back all of that kind."""
         self._found.pop(kind, None)

@@ -183,6 +183,7 @@ def at_length(report: Report, max_length: int, long_rows: str) -> tuple[Report, 
     more, dropped = Findings(), dict(report.dropped)
     more.at("row" if any({".json", ".parquet"} & set(s.path.suffixes) for s in report.sources) else "line", "")
     add_fate(more, found, max_length, long_rows)
+    more.scale(report.scale())
     gone = found.too_long if long_rows == "drop" else found.no_answer
     if gone:
         reason = f"longer than {max_length} tokens" if long_rows == "drop" else "the prompt alone fills max_length"

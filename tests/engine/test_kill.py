@@ -34,11 +34,13 @@ def test_twenty_kills_lose_nothing_and_change_no_loss(deck: Deck, tiny_model: Pa
     with ThreadPoolExecutor(RUNS) as both:  # each run waits for itself most of the time
         caught = list(both.map(lambda i: kill_often(deck, runs[i], random.Random(seed + i)), range(RUNS)))
     assert sum(caught) >= 2
+    wanted = calm.losses()
     for run in runs:
         run.wait("finished", seconds=300)
         assert run.stored() == run.reported()
-        assert run.losses().keys() == calm.losses().keys() == set(range(1, MANY + 1))
-        worst = max(abs(run.losses()[step] - loss) for step, loss in calm.losses().items())
+        losses = run.losses()
+        assert losses.keys() == wanted.keys() == set(range(1, MANY + 1))
+        worst = max(abs(losses[step] - loss) for step, loss in wanted.items())
         assert worst < 1e-3, worst
 
 
@@ -75,18 +77,18 @@ def wait_for_moment(run: Run, dice: random.Random, target: int | None) -> str | 
         if run.row()["status"] == "finished":
             return None
         if target is None:
-            for _ in range(2000):  # a tiny checkpoint is written in milliseconds: look closely
-                new = (
-                    set(os.listdir(run.directory / "checkpoints"))
-                    if (run.directory / "checkpoints").exists()
-                    else set()
-                )
-                if new - leftovers and unannounced():
+            for _ in range(500):  # a tiny checkpoint is written in milliseconds: look closely
+                folder = run.directory / "checkpoints"
+                fresh = set(os.listdir(folder)) - leftovers if folder.exists() else set()
+                if fresh and unannounced():
                     return "in a checkpoint"
-                leftovers |= new if not unannounced() else set()
+                leftovers |= fresh
+                time.sleep(0.0005)
         elif run.step() >= target and run.processes(WORKER):
             time.sleep(dice.random() * 0.1)
             return "at a step"
+        else:
+            time.sleep(0.1)
     raise AssertionError("no such moment came")
 
 
