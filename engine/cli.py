@@ -89,7 +89,9 @@ def build_parser() -> argparse.ArgumentParser:
     train_.add_argument(
         "--set", dest="sets", action="append", default=[], metavar="a.b=c", help="any field of the specification"
     )
-    train_.add_argument("--accept", action="store_true", help="go on without the rows that fatal findings are about")
+    train_.add_argument(
+        "--accept", action="store_true", help="go on in spite of fatal findings: without the rows that cannot be used"
+    )
     train_.add_argument("--anyway", action="store_true", help="start even if the planner says that it does not fit")
     train_.add_argument("--detach", action="store_true", help="return at once; the run goes on")
     cli_data.add_verbs(verbs, common)

@@ -33,7 +33,6 @@ from engine.planner.disk import disk_needed
 from engine.planner.plan import Plan, Request, as_json, nearest_hint
 from engine.planner.recommend import recommend
 from engine.planner.rules import Reason
-from engine.planner.steps import validation_rows
 from engine.spec import RunSpec, parse, to_yaml
 from engine.store import runs
 from engine.store.connection import open_database, transaction
@@ -78,7 +77,7 @@ def prepare(
     plan = _planned(request_for(_absolute(spec), model, data, cards), anyway, history or [])
     spec, reasons = plan.choice.spec, reasons + [r for r in plan.choice.reasons if r.why]
     data, _ = at_length(data, spec.training.max_length or 1024, spec.training.long_rows or "drop")
-    if not data.kept or not accept:
+    if not (accept and data.acceptable):
         refuse(data)
     if len(alike) < len(gpus):  # another kind of card may be too small for what was planned
         spec = spec.model_copy(update={"compute": spec.compute.model_copy(update={"devices": alike})})
@@ -90,8 +89,10 @@ def prepare(
     if spec.evaluation.early_stopping and not spec.evaluation.every:
         raise SpecError("Early stopping needs evaluations", "evaluation.early_stopping is set, but nothing is evaluated.",
                         "Set evaluation.every and data.validation.")  # fmt: skip
-    if data.kept - validation_rows(spec.data.validation, data.kept) < 1:
-        raise DataError("No row is left to train on", "All rows are held out.", "Lower data.validation.")
+    held = spec.data.validation
+    if isinstance(held, int | float) and held >= 1 and held >= data.kept:
+        raise DataError("No row is left to train on", f"data.validation holds out {held:g} of {data.kept:,} rows.",
+                        "Lower data.validation.")  # fmt: skip
     if spec.evaluation.prompts is None:
         question = first_question(data.first[0].value)[:500]
         prompts = [question] if question else []
@@ -116,7 +117,7 @@ def _planned(request: Request, anyway: bool, history: list[PastRun]) -> Plan:
 def _for_data(spec: RunSpec, data: Report, accept: bool) -> tuple[RunSpec, list[Reason]]:
     """The specification with the objective that the data is for. Raises DataError if they do not go together, or if the data
     has fatal findings and nobody accepts them."""
-    if not accept or not data.kept:
+    if not (accept and data.acceptable):
         refuse(data)
     objective = spec.objective or data.objective
     if FORMS[objective] != (data.form in ("preference", "kto") and data.form):
@@ -211,6 +212,7 @@ def create(database: Path, prepared: Prepared) -> str:
     try:
         spec = _named(db, prepared)
         write_private(run_dir / "spec.yaml", to_yaml(spec))
+        write_private(run_dir / "data.sha256", prepared.data.digest + "\n")
         plan = as_json(prepared.plan) | {
             "reasons": [vars(r) for r in prepared.reasons],
             "data": data_json(prepared.data),

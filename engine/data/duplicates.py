@@ -4,7 +4,7 @@ import hashlib
 from typing import Any
 
 EXACT_ROWS, NEAR_ROWS = 2_000_000, 100_000
-"""Rows that are compared with each other: 150 MB and 100 MB. Of later ones nothing is remembered."""
+"""Rows that are compared with each other: 150 MB and 100 MB. Later ones are compared with these only."""
 SIMILARITY = 0.8
 """Share of word triples in common from which two rows count as nearly the same (the threshold of RefinedWeb, Penedo et al.
 2023, arXiv:2306.01116, and of the MinHash examples of text-dedup lies at 0.7 to 0.85)."""
@@ -52,7 +52,7 @@ class Near:
     def earlier(self, text: str, line: int, remember: bool = True) -> int | None:
         """The line of an earlier row that is nearly the same; remembers the row unless there is one, or not `remember`."""
         words = text[:LONGEST].lower().split()
-        if len(words) < SHORTEST or (remember and len(self._known) >= NEAR_ROWS):
+        if len(words) < SHORTEST:
             return None
         sketch = self._hash(num_perm=PERMUTATIONS, seed=42)
         sketch.update(list(map(" ".join, zip(words, words[1:], words[2:], strict=False))))

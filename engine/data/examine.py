@@ -23,7 +23,7 @@ def examine(data: DataSpec, facts: ModelFacts | None, model: ModelSpec | None = 
     paths = [one.path for one in named(data)] + ([data.validation] if isinstance(data.validation, str) else [])
     for path in paths:
         fetch_data(path)
-    key = (data.model_dump_json(), tuple(_state(path) for path in paths), facts.path if facts else "",
+    key = (data.model_dump_json(), tuple(_state(path) for path in paths), facts.path if facts else "", model.model_dump_json() if model else "",
            _state(data.template) if data.template else "", wait)  # fmt: skip
     if key not in _seen:
         tokens = None

@@ -69,7 +69,7 @@ KINDS: dict[str, Kind] = {
     "stop_split": Kind("warning", "the template's end of a turn is no token of this model", "Generation will not stop there by itself: name another data.template."),
     "cut": Kind("warning", "are longer than max_length", "Raise training.max_length, or set training.long_rows to drop, cut or split."),
     "split": Kind(
-        "note", "are longer than max_length; what is over makes rows of its own", "Nothing is lost; training.long_rows decides."
+        "note", "are longer than max_length; what is over makes rows of its own", "Pieces that hold nothing of an answer are left out; training.long_rows decides."
     ),
     "lost_end": Kind("warning", "are cut before the end token: the model would not learn to stop", "Raise training.max_length or drop them: --set training.long_rows=drop"),
     "long_prompt": Kind("warning", "have a prompt that alone fills max_length: nothing of the answer is left", "Raise training.max_length.", True),

@@ -1,12 +1,13 @@
 """Data sets of the hub and tokenizers, as files on this machine; fetched by a child process if they are not here."""
 
+import fcntl
 import hashlib
-import os
 import re
 import shutil
 import tempfile
 from pathlib import Path
 
+from engine.data.read import SUFFIXES
 from engine.data.tokens import Tokens, load_tokens
 from engine.errors import DataError, ModelError, TuneDeckError
 from engine.jobs import job
@@ -20,7 +21,8 @@ NAME = re.compile(r"(?P<name>[\w.-]+/[\w.-]+)(?:@(?P<config>[\w.-]+))?(?::(?P<sp
 
 def is_hub_name(path: str) -> bool:
     """Whether that may be a data set of the hub: it looks like one, and there is no such file."""
-    return NAME.fullmatch(path) is not None and not Path(path).expanduser().exists() and not Path(path).suffix
+    file = path.lower().removesuffix(".gz").endswith(SUFFIXES)
+    return NAME.fullmatch(path) is not None and not file and not Path(path).expanduser().exists()
 
 
 def downloaded(path: str) -> Path | None:
@@ -100,5 +102,10 @@ def _convert(facts: ModelFacts, model: ModelSpec, target: Path) -> None:
             raise ModelError(
                 "The tokenizer cannot be read", f"{facts.label} has no fast tokenizer.", "Take a model that has."
             )
-        shutil.rmtree(target, ignore_errors=True)
-        os.rename(shutil.copytree(folder, f"{target}.{os.getpid()}"), target)
+        with open(target.with_suffix(".lock"), "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # another run may be at it, or may read what is there
+            if not (target / "tokenizer.json").is_file():
+                shutil.rmtree(target, ignore_errors=True)
+                unfinished = target.with_name(f"{target.name}.new")
+                shutil.rmtree(unfinished, ignore_errors=True)
+                shutil.copytree(folder, unfinished).rename(target)

@@ -158,10 +158,14 @@ def form_of(found: list[Source]) -> str:
 
 
 def content_hash(found: list[Source]) -> str:
-    """SHA-256 over the bytes of all files, in hex: whether it is still the same data."""
+    """SHA-256 over the kind, the size and the bytes of every file, in hex: whether it is still the same data.
+
+    Kind and size, so that rows that move from one file into the next make a difference.
+    """
     digest = hashlib.sha256()
     for source in found:
         for file in files(source.path):
+            digest.update(f"{''.join(file.suffixes).lower()}:{file.stat().st_size}:".encode())
             with file.open("rb") as stream:
                 while block := stream.read(1 << 20):
                     digest.update(block)

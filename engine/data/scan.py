@@ -47,6 +47,7 @@ class Report:
     characters: Lengths | None
     measured: list[Measured] = field(repr=False)
     tokenized: int
+    weight: float
     digest: str
     size: int
     first: list[Row] = field(repr=False)
@@ -69,6 +70,11 @@ class Report:
         return [one for one in self.findings if one.severity == "fatal"]
 
     @property
+    def acceptable(self) -> bool:
+        """Whether one can go on in spite of the fatal findings."""
+        return self.kept > 0 and all(one.kind != "no_template" for one in self.fatal)
+
+    @property
     def warnings(self) -> list[Finding]:
         return [one for one in self.findings if one.severity == "warning"]
 
@@ -80,10 +86,12 @@ class Report:
 def scan(data: DataSpec, tokens: Tokens | None = None) -> Report:
     """Look at every row. Without `tokens` lengths are in characters. Raises DataError for what cannot be read at all."""
     found, findings = sources(data), Findings()
+    form_of([*found, *validation_source(data)])  # raises: one run has one objective
     held_out = _held_out(data, findings)
     checks, sieve = Checks(findings, held_out), Filter(data.filters, held_out)
     model = ModelChecks(tokens, findings) if tokens else None
     dropped, sizes, first, rows, kept = Drops(), list[tuple[int, int]](), list[Row](), 0, 0
+    weight = 0.0
     for source in found:
         if source.detected.format is None and source.detected.columns:  # its rows are counted below
             findings.add("no_format", 0, source.detected.evidence + _mapping(source.detected.suggestion), count=0)
@@ -100,6 +108,7 @@ def scan(data: DataSpec, tokens: Tokens | None = None) -> Report:
             dropped.setdefault(reason, Dropped()).add(item.line)
             continue
         kept += 1
+        weight += found[item.source].weight
         if kept <= ALL or kept % EVERY == 0:
             sizes.append((len("".join(split_text(item.value))), estimated(item.value)))
         if len(first) < KEPT:
@@ -115,7 +124,7 @@ def scan(data: DataSpec, tokens: Tokens | None = None) -> Report:
         sources=found, data=data, form=form_of(found), rows=rows, kept=usable, usable=usable,
         findings=_remedied(findings, data), dropped=dropped, lengths=lengths,
         characters=Lengths(kept, tuple(sorted(n for n, _ in sizes)), False) if sizes else None, measured=model.measured if model else [],
-        tokenized=len(model.measured) if model else 0, digest=content_hash([*found, *validation_source(data)]), size=_size(found), first=first,
+        tokenized=len(model.measured) if model else 0, weight=weight / kept if kept else 1.0, digest=content_hash([*found, *validation_source(data)]), size=_size(found), first=first,
     )  # fmt: skip
 
 
@@ -265,7 +274,9 @@ def refuse(report: Report) -> None:
     reasons = [one for one in report.findings if one in report.fatal or (not report.kept and KINDS[one.kind].dropped)]
     reasons.sort(key=lambda one: one.kind == "no_rows")
     said = "; ".join(f"{one.message}{_where(one)}" for one in reasons[:4])
-    hint = reasons[0].hint + (" Or go on without these rows: --accept" if report.kept else "")
+    gone = all(KINDS[one.kind].dropped for one in report.fatal)
+    accept = " Or go on without these rows: --accept" if gone else " Or train on them as they are: --accept"
+    hint = reasons[0].hint + (accept if report.acceptable else "")
     raise DataError("The data cannot be trained on as it is", f"{_name(report)}: {said}.", hint)
 
 

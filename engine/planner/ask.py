@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from engine.cards import Cards, parse_gpu
 from engine.data.examine import examine
-from engine.data.scan import Report
+from engine.data.scan import Report, refuse
 from engine.models import ModelFacts, inspect_model
 from engine.planner.plan import Request
 from engine.planner.rules import Goal
@@ -45,6 +45,8 @@ def prepare_request(
     """
     facts = inspect_model(spec.model.path, spec.model.revision, weights=False)
     report = examine(spec.data, facts, spec.model, wait=False) if data else None
+    if report and not report.kept:
+        refuse(report)
     cards = None if spec.compute.devices == "cpu" else parse_gpu(gpu or "auto")
     return request_for(spec, facts, report, cards, goal, stack, price)
 
@@ -66,7 +68,7 @@ def request_for(
         facts=facts,
         shape=known_shape(facts),
         cards=cards,
-        rows=report.kept if report else None,
+        rows=round(report.kept * report.weight) if report else None,
         lengths=report.lengths if report else None,
         goal=goal,
         stack=stack,

@@ -37,20 +37,38 @@ def datasets_for(spec: RunSpec, tokenizer: Any, reporter: Reporter) -> tuple[Dat
     """
     folder = cache_directory() / "prepared"
     folder.mkdir(parents=True, exist_ok=True)
-    digest = content_hash([*sources(spec.data), *validation_source(spec.data)])
+    digest = _digest(spec)
+    _as_checked(reporter, digest)
     target = folder / _key(spec, tokenizer, digest)
     with open(target.with_suffix(".lock"), "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # another run, or another rank, may be at it
         cached = (target / "ready.json").is_file()
-        if not cached:
+        if cached:
+            os.utime(target / "ready.json")
+        else:
             _prune(folder)
             _write(spec, tokenizer, digest, target)
-    ready = DataReady(**json.loads((target / "ready.json").read_text(encoding="utf-8")) | {"cached": cached})
+        ready = DataReady(**json.loads((target / "ready.json").read_text(encoding="utf-8")) | {"cached": cached})
+        train = Dataset.from_file(str(target / "train.arrow"))
+        held_out = Dataset.from_file(str(target / "validation.arrow")) if ready.validation else None
     reporter.say(ready)
     _warn(reporter, spec, ready)
-    train = Dataset.from_file(str(target / "train.arrow"))
-    held_out = Dataset.from_file(str(target / "validation.arrow")) if ready.validation else None
     return train, held_out
+
+
+def _digest(spec: RunSpec) -> str:
+    return content_hash([*sources(spec.data), *validation_source(spec.data)])
+
+
+def _as_checked(reporter: Reporter, digest: str) -> None:
+    """Raises DataError if the files are not those that were checked when the run was made."""
+    file = Path(getattr(reporter, "run_dir", os.devnull)) / "data.sha256"
+    if file.is_file() and file.read_text().strip() != digest:
+        raise DataError(
+            "The data has changed since it was checked",
+            "Its files have other content than when the run was made.",
+            "Put the old files back, or start a new run.",
+        )
 
 
 def _key(spec: RunSpec, tokenizer: Any, digest: str) -> str:
@@ -69,10 +87,13 @@ def _key(spec: RunSpec, tokenizer: Any, digest: str) -> str:
 
 
 def _prune(folder: Path) -> None:
-    """Only the newest stay."""
+    """Only the newest stay, and what killed processes left half done goes; what another process is at is left alone."""
     ready = sorted(folder.glob("*/ready.json"), key=lambda file: file.stat().st_mtime, reverse=True)
-    for file in ready[KEPT_CACHES:]:
-        shutil.rmtree(file.parent, ignore_errors=True)
+    unfinished = [path for path in folder.glob("*.*") if path.is_dir()]
+    for path in [*(file.parent for file in ready[KEPT_CACHES:]), *unfinished]:
+        with open(folder / f"{path.stem}.lock", "w") as lock, contextlib.suppress(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _write(spec: RunSpec, tokenizer: Any, digest: str, target: Path) -> None:
@@ -81,6 +102,8 @@ def _write(spec: RunSpec, tokenizer: Any, digest: str, target: Path) -> None:
     unfinished.mkdir()
     try:
         ready = _write_into(spec, tokenizer, digest, unfinished)
+        if _digest(spec) != digest:
+            raise DataError("The data changed while it was read", "Its files were written to.", "Start the run again.")
         (unfinished / "ready.json").write_text(json.dumps(asdict(ready)), encoding="utf-8")
         with contextlib.suppress(OSError):
             shutil.rmtree(target)
@@ -122,6 +145,9 @@ def _encoded(spec: RunSpec, rows: Iterable[tuple[Row, int]], tokenizer: Any, dro
                 drops.setdefault(reason, Dropped()).add(row.line)
             for piece in pieces:
                 yield often, piece
+            if pieces and isinstance(made, dict) and "labels" in made and spec.training.long_rows == "split":
+                for _ in range(-(-len(made["input_ids"]) // (spec.training.max_length or 1024)) - len(pieces)):
+                    drops.setdefault("pieces without an answer", Dropped()).add(row.line)
 
 
 def _batches(rows: Iterable[tuple[Row, int]]) -> Iterator[list[tuple[Row, int]]]:

@@ -1,6 +1,7 @@
 """`python -m engine.worker.peek SPEC.yaml`: rows as the model will see them, by the code that training uses."""
 
 import argparse
+import contextlib
 import itertools
 import sys
 from collections.abc import Iterator
@@ -15,6 +16,9 @@ from engine.spec import RunSpec, parse, read_yaml
 from engine.worker.child import say
 from engine.worker.dataset import datasets_for, fit
 from engine.worker.preprocess import Ids, Unusable, preprocess
+
+PACKED = 20_000
+"""Rows up to which neighbours are shown: packing needs the tokens of all."""
 
 
 def main() -> int:
@@ -46,8 +50,9 @@ def peek(spec: RunSpec, options: argparse.Namespace) -> dict[str, Any]:
         {"number": options.first + i, **_shown(row, ids, tokenizer, spec)}
         for i, (row, ids) in enumerate(zip(rows, made, strict=True), 1)
     ]
-    if spec.training.packing:
-        _pack(shown, spec, tokenizer)
+    if spec.training.packing and len(selection.train) <= PACKED:
+        with contextlib.suppress(DataError):  # no row is short enough: that is shown without neighbours
+            _pack(shown, spec, tokenizer)
     return {"total": len(set(selection.train)), "rows": shown, "max_length": spec.training.max_length}
 
 

@@ -127,6 +127,13 @@ def test_accepted_the_rows_are_left_out_and_counted(deck: Deck, broken: Path, ti
     assert (second[0].cached, second[0].tokens) == (True, ready.tokens)
 
 
+def test_there_is_no_plan_for_data_without_a_usable_row(deck: Deck, tmp_path: Path) -> None:
+    data = write(tmp_path / "rows.jsonl", [{"a": 1}])
+    result = deck("plan", "HuggingFaceTB/SmolLM2-135M", "--gpu", "rtx4090", "--data", str(data))
+    assert result.returncode == 2
+    assert "columns of no known format" in result.stderr
+
+
 def test_the_wrong_objective_for_the_data_is_refused(deck: Deck, tmp_path: Path, tiny_model: Path) -> None:
     data = write(tmp_path / "rows.jsonl", chats(30))
     result = deck("train", "--model", str(tiny_model), "--data", str(data), "--set", "objective=dpo")

@@ -21,7 +21,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize(("path", "is_one"), [
-    ("openai/gsm8k", True), ("openai/gsm8k@main:train", True), ("a/b:train[:10%]", True), ("rows.jsonl", False), ("data/rows.jsonl", False),
+    ("openai/gsm8k", True), ("openai/gsm8k@main:train", True), ("a/b:train[:10%]", True), ("teknium/OpenHermes-2.5", True), ("rows.jsonl", False), ("data/rows.jsonl.gz", False),
     ("/data/rows", False), ("a/b/c", False), ("", False),
 ])  # fmt: skip
 def test_what_may_be_a_name_of_the_hub(path: str, is_one: bool) -> None:

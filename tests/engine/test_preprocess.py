@@ -11,8 +11,10 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre
 from transformers import PreTrainedTokenizerFast
 
 from engine.data.formats import Value, convert
+from engine.data.rows import content_hash, sources, validation_source
 from engine.data.tokens import BUILT_IN, Tokens
-from engine.spec import parse
+from engine.errors import DataError
+from engine.spec import DataSpec, parse
 from engine.worker.dataset import datasets_for, fit
 from engine.worker.load import load_model, load_tokenizer, stops_at
 from engine.worker.peek import peek
@@ -228,6 +230,34 @@ def test_the_first_batch_is_what_data_show_shows(
         assert labels[:length].tolist() == one["labels"]
     trained = [tokenizer.decode([label for label in one["labels"] if label != -100]) for one in rows[: len(wanted)]]
     assert trained == wanted
+
+
+def test_rows_that_move_into_another_file_are_other_data(tmp_path: Path) -> None:
+    lines = [json.dumps({"text": f"line {i}"}) + "\n" for i in range(10)]
+    digests = set()
+    for cut in (8, 9):
+        (tmp_path / "a.jsonl").write_text("".join(lines[:cut]))
+        (tmp_path / "b.jsonl").write_text("".join(lines[cut:]))
+        data = DataSpec(path=str(tmp_path / "a.jsonl"), validation=str(tmp_path / "b.jsonl"))
+        digests.add(content_hash([*sources(data), *validation_source(data)]))
+    assert len(digests) == 2
+
+
+def test_other_data_than_was_checked_is_not_trained_on(
+    tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TUNEDECK_CACHE", str(tmp_path / "cache"))
+    data = tmp_path / "rows.jsonl"
+    data.write_text("".join(json.dumps(ROWS["alpaca"][1]) + "\n" for _ in range(4)))
+    spec = parse({"model": {"path": "m"}, "data": {"path": str(data)}, "training": {"max_length": 500}})
+    said: list[Any] = []
+    reporter: Any = SimpleNamespace(say=said.append, run_dir=tmp_path)
+    (tmp_path / "data.sha256").write_text(content_hash(sources(spec.data)) + "\n")
+    train, held_out = datasets_for(spec, tokenizer, reporter)
+    assert (len(train), held_out) == (4, None)
+    data.write_text(data.read_text() + "\n")
+    with pytest.raises(DataError, match="changed since it was checked"):
+        datasets_for(spec, tokenizer, reporter)
 
 
 def first_batch(spec: Any, folder: Path) -> tuple[tuple[Any, Any, Any], Any]:
