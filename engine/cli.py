@@ -18,7 +18,6 @@ from engine.options import app, everywhere
 from engine.planner.calibrate import PastRun
 from engine.planner.rules import RANKS
 from engine.reconcile import reconcile
-from engine.report_data import MARKS
 from engine.spec import RunSpec, apply_sets, parse, read_yaml
 from engine.store import metrics, plans, records, runs
 from engine.store.connection import DatabaseError, open_database, writable
@@ -184,6 +183,8 @@ def doctor(options: Options) -> int:
 
 
 def train(options: Options) -> int:
+    from engine.report_data import MARKS
+
     raw = read_yaml(options.spec) if options.spec else {}
     given = [(("model", "path"), options.model), (("data", "path"), options.data)]
     for (section, key), value in given:

@@ -6,19 +6,15 @@ import shutil
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from engine.data.examine import examine
-from engine.data.hub import ready_tokens, tokenizer_directory
-from engine.data.model_checks import Fate
-from engine.data.scan import Report, as_json, at_length, packing
 from engine.errors import DataError
 from engine.jobs import OFFLINE, job
 from engine.models import ModelFacts, inspect_model
-from engine.planner.ask import request_for
-from engine.planner.recommend import recommend
-from engine.report_data import check_page, show_page
 from engine.spec import RunSpec, apply_sets, parse, to_yaml
+
+if TYPE_CHECKING:
+    from engine.data.scan import Report
 
 Options = argparse.Namespace
 
@@ -57,10 +53,14 @@ def spec_of(options: Options) -> RunSpec:
 
 def check(options: Options) -> int:
     """Exit code 2 if there are fatal findings."""
+    from engine.data.examine import examine
+    from engine.data.scan import as_json, at_length, packing
+    from engine.report_data import check_page
+
     spec = spec_of(options)
     facts = inspect_model(spec.model.path, spec.model.revision, weights=False) if options.model else None
     report = examine(spec.data, facts, spec.model)
-    found: Fate | None = None
+    found = None
     if facts and report.measured:
         spec = recommended(spec, facts, report)
         report, found = at_length(report, spec.training.max_length or 1024, spec.training.long_rows or "drop")
@@ -70,12 +70,15 @@ def check(options: Options) -> int:
         emit(as_json(report, found))
     else:
         saved = packing(report, spec.training.max_length or 1024, spec.training.long_rows or "drop") if found else None
-        print(check_page(report, found, spec.training, saved, _width()))
+        print(check_page(report, found, spec.training, saved))
     return 2 if report.fatal else 0
 
 
-def recommended(spec: RunSpec, facts: ModelFacts, report: Report) -> RunSpec:
+def recommended(spec: RunSpec, facts: ModelFacts, report: "Report") -> RunSpec:
     """The specification with the length, packing and all that the planner would choose for this data, on a CPU if open."""
+    from engine.planner.ask import request_for
+    from engine.planner.recommend import recommend
+
     if not report.kept:
         return spec
     return recommend(request_for(spec, facts, report, None)).choice.spec
@@ -83,6 +86,8 @@ def recommended(spec: RunSpec, facts: ModelFacts, report: Report) -> RunSpec:
 
 def show(options: Options) -> int:
     from engine.cli import emit
+    from engine.data.examine import examine
+    from engine.report_data import show_page
 
     spec = spec_of(options)
     facts = inspect_model(spec.model.path, spec.model.revision, weights=False)
@@ -100,6 +105,8 @@ def show(options: Options) -> int:
 
 def peek(spec: RunSpec, facts: ModelFacts, first: int, rows: int) -> dict[str, Any]:
     """Rows as engine.worker.peek shows them, from `first` on (0). `spec` has to be complete. Raises TuneDeckError."""
+    from engine.data.hub import ready_tokens, tokenizer_directory
+
     ready_tokens(facts, spec.model, spec.data.template)
     directory = tokenizer_directory(facts, spec.model)
     with tempfile.TemporaryDirectory(prefix="tunedeck-") as folder:

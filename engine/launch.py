@@ -12,14 +12,10 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from engine import outcome, paths
 from engine.cards import own_cards
-from engine.data.examine import examine
-from engine.data.rows import content_hash, first_question, named, sources, validation_source
-from engine.data.scan import Report, at_length, refuse
-from engine.data.scan import as_json as data_json
 from engine.errors import DataError, NoFit, RunError, SpaceError, SpecError
 from engine.events import Waiting
 from engine.files import EventFile, write_private
@@ -27,7 +23,6 @@ from engine.hardware import Gpu, probe
 from engine.ingest import ingest
 from engine.models import ModelFacts, inspect_model
 from engine.outcome import usable
-from engine.planner.ask import request_for
 from engine.planner.calibrate import PastRun
 from engine.planner.disk import disk_needed
 from engine.planner.plan import Plan, Request, as_json, nearest_hint
@@ -37,9 +32,12 @@ from engine.spec import RunSpec, parse, to_yaml
 from engine.store import runs
 from engine.store.connection import open_database, transaction
 
+if TYPE_CHECKING:
+    from engine.data.scan import Report
+
 OBJECTIVES = ("sft", "text", "dpo")
-FORMS = {"sft": False, "text": False, "dpo": "preference", "kto": "kto", "reward": "preference", "grpo": False}
-"""The form of data that an objective needs; False for what is learned by heart."""
+FORMS = {"dpo": "preference", "reward": "preference", "kto": "kto"}
+"""The form of data that an objective needs; the others take what is in none of these."""
 EPOCH = 1577836800  # 2020-01-01: six characters of base 36 reach to 2088
 DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 
@@ -51,7 +49,7 @@ class Prepared:
     spec: RunSpec
     reasons: list[Reason]
     model: ModelFacts
-    data: Report
+    data: "Report"
     plan: Plan
 
 
@@ -63,6 +61,11 @@ def prepare(
     `anyway`: start what the planner says does not fit. `accept`: go on without the rows that fatal findings are about.
     `history`: past runs of this machine, which correct the planner.
     """
+    from engine.data.examine import examine  # the data layer is not for those who only look at runs
+    from engine.data.rows import first_question
+    from engine.data.scan import at_length, refuse
+    from engine.planner.ask import request_for
+
     _runnable(spec)
     model = inspect_model(spec.model.path, spec.model.revision)
     data = examine(spec.data, model, spec.model)
@@ -114,13 +117,15 @@ def _planned(request: Request, anyway: bool, history: list[PastRun]) -> Plan:
     return plan
 
 
-def _for_data(spec: RunSpec, data: Report, accept: bool) -> tuple[RunSpec, list[Reason]]:
+def _for_data(spec: RunSpec, data: "Report", accept: bool) -> tuple[RunSpec, list[Reason]]:
     """The specification with the objective that the data is for. Raises DataError if they do not go together, or if the data
     has fatal findings and nobody accepts them."""
+    from engine.data.scan import refuse
+
     if not (accept and data.acceptable):
         refuse(data)
     objective = spec.objective or data.objective
-    if FORMS[objective] != (data.form in ("preference", "kto") and data.form):
+    if FORMS.get(objective) != (data.form if data.form in FORMS.values() else None):
         wanted = (
             "pairs with chosen and rejected answers"
             if objective == "dpo"
@@ -139,7 +144,9 @@ def _runnable(spec: RunSpec) -> None:
     if spec.objective not in (None, *OBJECTIVES):
         trained = ", ".join(OBJECTIVES)
         raise SpecError(
-            "This objective cannot be trained yet", f"objective is {spec.objective}; trained are {trained}.", ""
+            "This objective cannot be trained yet",
+            f"objective is {spec.objective}; trained are {trained}.",
+            "Its data can be checked: tunedeck data check",
         )
     if spec.objective == "dpo" and (spec.training.packing or spec.training.long_rows == "split"):
         raise SpecError(
@@ -177,6 +184,8 @@ def _check_devices(spec: RunSpec) -> tuple[Gpu, ...]:
 def _absolute(spec: RunSpec) -> RunSpec:
     """Local paths made absolute: the worker runs elsewhere."""
 
+    from engine.data.rows import named
+
     def absolute(path: str) -> str:
         return os.path.abspath(Path(path).expanduser())
 
@@ -202,6 +211,8 @@ def create(database: Path, prepared: Prepared) -> str:
 
     Raises SpaceError if there is no room or no permission; then nothing stays behind.
     """
+    from engine.data.scan import as_json as data_json
+
     check_room(database, prepared)
     db = open_database(database)
     now = time.time()
@@ -353,6 +364,8 @@ def resume(database: Path, run: runs.Row) -> None:
 
 def _same_data(run: runs.Row) -> None:
     """Raises RunError if the data is not what the run began with: its order would not go on, and nobody would know."""
+    from engine.data.rows import content_hash, sources, validation_source
+
     data = parse(run["spec"]).data
     known = ((run["plan"] or {}).get("data") or {}).get("sha256")
     if known and content_hash([*sources(data), *validation_source(data)]) != known:

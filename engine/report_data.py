@@ -17,12 +17,12 @@ BOLD, DIM, PLAIN = "\x1b[1m", "\x1b[2m", "\x1b[0m"
 BARS = " ▁▂▃▄▅▆▇█"
 
 
-def check_page(report: Report, found: Fate | None, training: TrainingSpec, saved: Packing | None, width: int) -> str:
+def check_page(report: Report, found: Fate | None, training: TrainingSpec, saved: Packing | None) -> str:
     """The whole report on a page."""
     lines = [f"{_names(report)}   {report.size / 2**20:,.1f} MiB   {report.rows:,} rows"]
     if report.format:
         lines.append(f"{report.format}   {clean(report.evidence, False)}   for objective {report.objective}")
-    lines += ["", *_findings(report, width), "", *_rows(report)]
+    lines += ["", *_findings(report), "", *_rows(report)]
     lengths = report.lengths if report.measured else report.characters
     if lengths:
         lines += ["", *_lengths(report, lengths, training.max_length if found else None)]
@@ -35,7 +35,7 @@ def _names(report: Report) -> str:
     return clean(", ".join(str(source.path) for source in report.sources), False)
 
 
-def _findings(report: Report, width: int) -> list[str]:
+def _findings(report: Report) -> list[str]:
     if not report.findings:
         return ["✓ nothing found"]
     lines = []
@@ -97,7 +97,7 @@ def show_page(shown: dict[str, Any], width: int, colour: bool) -> str:
             lines += ["", _heading(row, sequence, shown)]
             lines += [_styled(trained, text, colour) for trained, text in token_lines(sequence, width - 8)]
         if row["problem"]:
-            lines.append(f"line {row['line']} is left out: {clean(row['problem'], False)}")
+            lines.append(f"{row['unit']} {row['line']:,} is left out: {clean(row['problem'].replace('_', ' '), False)}")
         lines += _neighbours(row, width, colour)
     return "\n".join(lines)
 
@@ -105,8 +105,8 @@ def show_page(shown: dict[str, Any], width: int, colour: bool) -> str:
 def _heading(row: dict[str, Any], sequence: dict[str, Any], shown: dict[str, Any]) -> str:
     trained = sum(label != -100 for label in sequence["labels"])
     name = f"   {sequence['name']}" if sequence["name"] else ""
-    return (f"line {row['line']:,}{name}   {len(sequence['ids']):,} tokens, {trained:,} trained   max_length {shown['max_length']:,}   "
-            f"row {row['number']:,} of {shown['total']:,}")  # fmt: skip
+    return (f"{row['unit']} {row['line']:,}{name}   {len(sequence['ids']):,} tokens, {trained:,} trained   max_length {shown['max_length']:,}   "
+            f"{row['number']:,} of {shown['total']:,}")  # fmt: skip
 
 
 def _neighbours(row: dict[str, Any], width: int, colour: bool) -> list[str]:

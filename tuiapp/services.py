@@ -18,8 +18,6 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from engine import catalog, demo, hardware, launch, paths
-from engine.data.examine import examine
-from engine.data.hub import downloaded, is_hub_name
 from engine.errors import TuneDeckError
 from engine.models import inspect_model, known_models, on_this_machine
 from engine.outcome import last_words
@@ -316,6 +314,9 @@ def _about_model(path: str, here: bool) -> tuple[str, bool]:
 
 def _about_data(form: NewRun) -> tuple[str, bool]:
     path = form.data
+    from engine.data.examine import examine
+    from engine.data.hub import downloaded, is_hub_name
+
     if not path.strip():
         return "a file, a directory or a data set of the hub", False
     if is_hub_name(path) and not downloaded(path):  # nobody asks the hub for every letter that is typed

@@ -180,7 +180,3 @@ def ranked(findings: Iterable[Finding]) -> list[Finding]:
     """Fatal ones first, then by number."""
     order = ["fatal", "warning", "note"]
     return sorted(findings, key=lambda f: (order.index(f.severity), -f.count))
-
-
-def fatal(findings: Iterable[Finding]) -> list[Finding]:
-    return [one for one in findings if one.severity == "fatal"]

@@ -5,8 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from engine.data.template import Turn
-from engine.data.turns import BadRow, messages_of, tools_of
+from engine.data.turns import BadRow, Turn, messages_of, tools_of
 from engine.spec import Format
 from engine.text import clean
 

@@ -12,7 +12,8 @@ from typing import Any
 
 from jinja2 import TemplateError
 
-from engine.data.template import Template, Turn, environment, is_marked
+from engine.data.template import Template, environment, is_marked
+from engine.data.turns import Turn
 
 CALL = {"type": "function", "function": {"name": "quexfind", "arguments": {"quexkey": "quexvalue"}}}
 TOOL = {"type": "function", "function": {"name": "quexfind", "description": "Finds", "parameters": {

@@ -8,8 +8,8 @@ from engine.data.findings import Findings
 from engine.data.formats import is_conversational, turns_of
 from engine.data.markers import PROBES
 from engine.data.rows import Row
-from engine.data.template import Turn
 from engine.data.tokens import Encoded, Tokens, stop_token, tools_used
+from engine.data.turns import Turn
 from engine.text import clean
 
 ALL, EVERY = 20_000, 20

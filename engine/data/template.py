@@ -14,8 +14,8 @@ from jinja2.parser import Parser
 from jinja2.runtime import Macro
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-Turn = dict[str, Any]
-"""`role` and `content`, for tools also `tool_calls` or `name`."""
+from engine.data.turns import Turn
+
 OPEN, CLOSE = (f"\ue000{secrets.token_hex(8)}{end}" for end in "<>")
 """Stand around what an assistant says while it is rendered; no text can contain them, since they are made up anew."""
 REASONING = ("reasoning_content", "thinking", "reasoning")

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 from engine.data.formats import Value, is_conversational
 from engine.data.markers import marked
-from engine.data.template import Template, Turn
+from engine.data.template import Template
+from engine.data.turns import Turn
 from engine.errors import ModelError
 from engine.text import clean
 
@@ -167,8 +168,7 @@ def template_source(named: str | None, own: str, specials: dict[str, Any], token
                 "The chat template cannot be read", f"{named}: {reason}.", "Check data.template."
             ) from None
     source = (BUILT_IN / f"{named}.jinja").read_text(encoding="utf-8")
-    known = {name for name in ("<|im_start|>", "<|im_end|>") if tokenizer.token_to_id(name) is not None}
-    if named == "chatml" and "<|im_end|>" not in known:
+    if named == "chatml" and tokenizer.token_to_id("<|im_end|>") is None:
         return source.replace("<|im_end|>", str(specials.get("eos_token") or "<|im_end|>"))
     return source
 

@@ -6,8 +6,10 @@ import re
 from typing import Any
 
 from engine.data.records import MAX_DEPTH
-from engine.data.template import Turn
 from engine.text import clean
+
+Turn = dict[str, Any]
+"""`role` and `content`, for tools also `tool_calls` or `name`."""
 
 SURROGATE = re.compile("[\ud800-\udfff]")
 ROLES = {

@@ -1,16 +1,17 @@
 """From what a user names (a model, a file, cards) to a request that the planner can answer. Reads files and the machine."""
 
 import importlib.util
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from engine.cards import Cards, parse_gpu
-from engine.data.examine import examine
-from engine.data.scan import Report, refuse
 from engine.models import ModelFacts, inspect_model
 from engine.planner.plan import Request
 from engine.planner.rules import Goal
 from engine.planner.shape import Shape, UnknownArchitecture, shape
 from engine.spec import RunSpec, apply_sets, parse
+
+if TYPE_CHECKING:
+    from engine.data.scan import Report
 
 NO_DATA = "your-data.jsonl"
 """Stands in a planned specification where no data was named."""
@@ -43,6 +44,9 @@ def prepare_request(
 
     `gpu` as in `engine.cards.parse_gpu`. Raises TuneDeckError.
     """
+    from engine.data.examine import examine
+    from engine.data.scan import refuse
+
     facts = inspect_model(spec.model.path, spec.model.revision, weights=False)
     report = examine(spec.data, facts, spec.model, wait=False) if data else None
     if report and not report.kept:
@@ -54,7 +58,7 @@ def prepare_request(
 def request_for(
     spec: RunSpec,
     facts: ModelFacts,
-    report: Report | None,
+    report: "Report | None",
     cards: Cards | None,
     goal: Goal = "instructions",
     stack: Literal["current", "hf448"] = "current",

@@ -59,7 +59,7 @@ def peek(spec: RunSpec, options: argparse.Namespace) -> dict[str, Any]:
 def _shown(row: Row, ids: Ids | Unusable, tokenizer: Any, spec: RunSpec) -> dict[str, Any]:
     """The row as sequences of tokens with their ids, texts and whether they are trained, and what becomes of it."""
     if isinstance(ids, Unusable):
-        return {"line": row.line, "problem": str(ids), "sequences": []}
+        return {"unit": row.place.unit, "line": row.line, "problem": str(ids), "sequences": []}
     _, problem = fit(ids, spec)
     limit = spec.training.max_length or 1024
     if "labels" in ids:
@@ -75,7 +75,7 @@ def _shown(row: Row, ids: Ids | Unusable, tokenizer: Any, spec: RunSpec) -> dict
         {"name": name, "cut": cut if len(tokens) > limit else None, **_sequence(tokenizer, tokens, labels)}
         for name, tokens, labels in named
     ]
-    return {"line": row.line, "problem": problem, "sequences": sequences}
+    return {"unit": row.place.unit, "line": row.line, "problem": problem, "sequences": sequences}
 
 
 def _sequence(tokenizer: Any, ids: list[int], labels: list[int]) -> dict[str, Any]:

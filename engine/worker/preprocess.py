@@ -1,7 +1,6 @@
 """Rows to token ids and labels by TRL's own preprocessing, the same for `data show` as for training."""
 
 import contextlib
-import functools
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -83,12 +82,7 @@ def training_template(tokenizer: Any, tools: bool) -> str | None:
     """The tokenizer's template with generation markers, None if they cannot be added."""
     if not tokenizer.chat_template:
         return None
-    return _marked(tokenizer.chat_template, tuple(sorted(tokenizer.special_tokens_map.items(), key=str)), tools)
-
-
-@functools.lru_cache(maxsize=16)
-def _marked(source: str, specials: tuple[tuple[str, Any], ...], tools: bool) -> str | None:
-    return marked(source, specials, tools)
+    return marked(tokenizer.chat_template, tuple(sorted(tokenizer.special_tokens_map.items(), key=str)), tools)
 
 
 def _prepare(values: list[Value], kind: tuple[str, bool, str | None], tokenizer: Any) -> list[Ids]:

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.data.markers import CALL, PROBES, TOOL, marked
-from engine.data.template import Template, Turn, is_marked
+from engine.data.template import Template, is_marked
 from engine.data.tokens import BUILT_IN
+from engine.data.turns import Turn
 
 SPECIALS = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"}
 KEY = tuple(SPECIALS.items())
