@@ -5,15 +5,18 @@ A field that is None is recommended by `engine.planner.recommend`; what is store
 
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from engine.errors import SpecError
+from engine.methods import METHOD_NAMES, METHODS
 from engine.text import clean
 
 Format = Literal["preference", "kto", "messages", "sharegpt", "alpaca", "prompt_completion", "text"]
+Objective = Literal["sft", "text", "dpo", "kto", "reward", "orpo", "cpo", "grpo"]
+Sharding = Literal["ddp", "fsdp", "zero2", "zero3", "layers"]
 Every = Annotated[int | float, Field(ge=0, description="steps; below 1 a fraction of an epoch; 0 never")]
 
 
@@ -90,14 +93,30 @@ class QuantizationSpec(Section):
 
 
 class MethodSpec(Section):
-    kind: Literal["lora", "qlora", "full"] | None = None
+    kind: str | None = Field(None, description="full, lora, qlora or another of engine.methods.METHODS")
     rank: int | None = Field(None, ge=1, le=4096)
     alpha: float | None = Field(None, gt=0)
     dropout: float | None = Field(None, ge=0, lt=1)
     targets: str | list[str] | None = Field(None, description="all-linear, attention, or module names")
-    variant: Literal["dora", "rslora"] | None = None
+    variant: Literal["dora", "rslora", "pissa", "lora+"] | None = None
     modules_to_save: list[str] = Field(default_factory=list)
-    quantization: QuantizationSpec = QuantizationSpec()
+    virtual_tokens: int | None = Field(None, ge=1, le=1024, description="of prefix, prompt and P-tuning")
+    quantization: QuantizationSpec | None = Field(None, description="of the base model; qlora has it by default")
+
+    @field_validator("kind")
+    @classmethod
+    def _known(cls, value: str | None) -> str | None:
+        value = value and METHOD_NAMES.get(value, value)
+        if value is not None and value not in METHODS:
+            raise ValueError(f"must be one of {', '.join(METHODS)}")
+        return value
+
+    @property
+    def base(self) -> QuantizationSpec | None:
+        """How the base model is quantised, None if it is not."""
+        if self.kind == "qlora":
+            return self.quantization or QuantizationSpec()
+        return None if self.kind in (None, "full", "lora") else self.quantization
 
 
 class TrainingSpec(Section):
@@ -112,6 +131,10 @@ class TrainingSpec(Section):
     checkpointing: bool | None = None
     optimizer: str | None = Field(None, description="as transformers names it: adamw_torch_fused, adamw_8bit, ...")
     precision: Literal["bf16", "mixed", "fp32"] | None = None
+    fused_head: bool | None = Field(None, description="the loss without ever making all logits: slower, less memory")
+    group_by_length: bool | None = Field(None, description="rows of like length in a batch: less padding")
+    compile: bool | None = Field(None, description="torch.compile")
+    nonfinite: Literal["stop", "skip"] = Field("stop", description="what a NaN or infinite loss or gradient does")
     attention: str | None = Field(None, description="sdpa, eager, flash_attention_2, ...")
     schedule: str = "cosine"
     warmup: float | None = Field(None, ge=0, description="steps; below 1 a fraction of all steps")
@@ -123,12 +146,26 @@ class TrainingSpec(Section):
 class EvaluationSpec(Section):
     every: Every | None = None
     prompts: list[str] | None = None
+    sample_every: Every | None = Field(None, description="the prompts are answered so often; with evaluations if open")
     early_stopping: int | None = Field(None, ge=1, description="evaluations without improvement before stopping")
 
 
 class SavingSpec(Section):
     every: Every | None = None
     keep: int = Field(2, ge=1)
+
+
+class ObjectiveSpec(Section):
+    """What an objective alone has; more of it goes through extra.trainer."""
+
+    beta: float | None = Field(
+        None, ge=0, description="how close to the reference: dpo, kto, grpo; the weight in orpo, cpo"
+    )
+    rewards: list[str] = Field(
+        default_factory=list, description="grpo: Python files of reward functions, file.py:function"
+    )
+    generations: int | None = Field(None, ge=2, description="grpo: answers to each prompt that are compared")
+    completion_length: int | None = Field(None, ge=1, description="grpo: tokens of an answer at most")
 
 
 class ExtraSpec(Section):
@@ -156,8 +193,8 @@ class ExtraSpec(Section):
 class ComputeSpec(Section):
     devices: Literal["auto", "cpu"] | list[int] = "auto"
     processes: int = Field(1, ge=1)
-    sharding: Literal["ddp", "fsdp", "zero2", "zero3"] = Field(
-        "ddp", description="how several processes share the work"
+    sharding: Sharding = Field(
+        "ddp", description="how several cards share the work; layers: one process, its layers laid over the cards"
     )
 
 
@@ -178,7 +215,8 @@ class RunSpec(Section):
 
     model: ModelSpec
     data: DataSpec
-    objective: Literal["sft", "text", "dpo", "kto", "reward", "grpo"] | None = None
+    objective: Objective | None = None
+    objective_options: ObjectiveSpec = ObjectiveSpec()
     method: MethodSpec = MethodSpec()
     training: TrainingSpec = TrainingSpec()
     evaluation: EvaluationSpec = EvaluationSpec()
@@ -189,9 +227,18 @@ class RunSpec(Section):
     run: RunSection = RunSection()
 
     @model_validator(mode="after")
-    def _adapters_only(self) -> "RunSpec":
-        if self.method.kind == "full" and (self.method.variant or self.method.modules_to_save):
-            raise ValueError("method.variant and method.modules_to_save belong to lora and qlora, not to full")
+    def _method_has_it(self) -> "RunSpec":
+        """Each method has fields of its own; one that it does not have would be ignored without a word."""
+        method = self.method
+        if method.kind is None:
+            return self
+        has = METHODS[method.kind].fields
+        given = [name for name in ("rank", "alpha", "dropout", "targets", "variant", "modules_to_save", "virtual_tokens")
+                 if getattr(method, name) and name not in has]  # fmt: skip
+        if given:
+            raise ValueError(
+                f"{method.kind} has no {', '.join(given)}; it has {', '.join(sorted(has)) or 'no settings'}"
+            )
         return self
 
 
@@ -234,6 +281,7 @@ def _hint(error: ValidationError) -> str:
     section: Any = RunSpec
     for part in unknown[0][:-1]:
         section = section.model_fields[part].annotation
+        section = next((one for one in get_args(section) if one is not type(None)), section)  # an open section
     return f"Known keys there: {', '.join(section.model_fields)}."
 
 

@@ -232,8 +232,8 @@ def _base_rank(desk: Desk) -> int:
 
 
 def _parts(memory: Memory, spec: RunSpec) -> tuple[MemoryPart, ...]:
-    bits = f"{spec.method.quantization.bits}-bit"
-    weights = bits if spec.method.kind == "qlora" else "bf16" if spec.training.precision == "bf16" else "fp32"
+    base = spec.method.base
+    weights = f"{base.bits}-bit" if base else "bf16" if spec.training.precision == "bf16" else "fp32"
     labels = dict(PARTS) | {"weights": f"weights, {weights}"}
     return tuple(MemoryPart(key, label, getattr(memory, key) / GIB) for key, label in labels.items())
 

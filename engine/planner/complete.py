@@ -9,7 +9,7 @@ from engine.models import ModelFacts
 from engine.planner import rules
 from engine.planner.rules import Goal, Reason
 from engine.planner.steps import steps_for, validation_rows
-from engine.spec import RunSpec
+from engine.spec import QuantizationSpec, RunSpec
 
 
 class Known(NamedTuple):
@@ -54,6 +54,8 @@ def complete(spec: RunSpec, k: Known, decided: Mapping[str, tuple[Any, str]]) ->
         choose(path, value, why, default)
     method = sections["method"]
     _data(choose, k)
+    if method.kind == "qlora":
+        choose("method.quantization", QuantizationSpec(), "4-bit NormalFloat, its scales quantised too (QLoRA)")
     if method.kind != "full":
         rule("method.rank", rules.rank(k.goal, k.rows))
         rank = sections["method"].rank

@@ -85,7 +85,7 @@ def method_name(spec: RunSpec) -> str:
         precision = spec.training.precision
         return "full" if precision == "mixed" else f"full, {precision} weights"
     name = {"dora": "DoRA", "rslora": "rsLoRA"}.get(method.variant or "", "LoRA")
-    bits = f" {method.quantization.bits}-bit" if method.quantization.bits != 4 else ""
+    bits = " 8-bit" if method.base and method.base.bits == 8 else ""
     return f"{'Q' if method.kind == 'qlora' else ''}{name}{bits} r{method.rank}"
 
 

@@ -7,7 +7,7 @@ cards; within one the fastest micro-batch and checkpointing that fit. What was g
 import dataclasses
 import math
 from collections.abc import Iterable, Iterator
-from typing import Any, Literal
+from typing import Any
 
 from engine.planner import rules
 from engine.planner.calibrate import correction
@@ -18,6 +18,7 @@ from engine.planner.explain import explained, notes, problems, too_much
 from engine.planner.memory import GIB, from_trace
 from engine.planner.plan import Choice, Plan, Request, verdict
 from engine.planner.rules import Reason
+from engine.spec import Sharding
 
 MICRO_BATCHES = (16, 8, 4, 2, 1)
 
@@ -120,7 +121,7 @@ def _allowed(tier: Tier, request: Request) -> bool:
     return t.optimizer is None or tier.optimizer == "adamw_torch_fused"
 
 
-def _layouts(request: Request) -> Iterator[tuple[int, Literal["ddp", "fsdp", "zero2", "zero3"]]]:
+def _layouts(request: Request) -> Iterator[tuple[int, Sharding]]:
     """(processes, sharding), the simplest first."""
     compute, count = request.spec.compute, request.cards.count if request.cards else 1
     if compute.processes > 1 or compute.sharding != "ddp":
@@ -180,7 +181,7 @@ def _pace(choice: Choice) -> tuple[float, int]:
 
 
 def _one(request: Request, k: Known, tier: Tier, micro: int, checkpointing: bool, processes: int,
-         sharding: Literal["ddp", "fsdp", "zero2", "zero3"], history: History) -> Choice:  # fmt: skip
+         sharding: Sharding, history: History) -> Choice:  # fmt: skip
     """A tier made whole for one batch and layout, with its memory and speed."""
     values = decided(request, k, tier, micro, checkpointing, processes, sharding)
     spec, reasons = complete(request.spec, k, values)

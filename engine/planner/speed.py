@@ -159,7 +159,7 @@ def _no_estimate(spec: RunSpec, cards: "Cards | None") -> str | None:
         return None
     if cards.card is None:
         return "no estimate: a memory size, or a card that is not in the catalog, says nothing about speed"
-    if spec.method.kind == "qlora" and spec.method.quantization.bits == 8:
+    if spec.method.base and spec.method.base.bits == 8:
         return "no estimate: how fast 8-bit training is was not looked into"
     if spec.training.precision == "fp32":
         return "no estimate: the catalog does not know how fast the card is in fp32"

@@ -89,9 +89,9 @@ def quantised_bytes(linear: Linear, bits: int, double: bool) -> int:
 def weight_bytes(shape: Shape, spec: RunSpec) -> int:
     """Bytes of the base model on the card: what bitsandbytes replaces is quantised, the rest keeps its precision."""
     size = 2 if spec.training.precision in (None, "bf16") else 4
-    if spec.method.kind != "qlora":
+    q = spec.method.base
+    if q is None:
         return shape.parameters * size
-    q = spec.method.quantization
     matrices = [one for one in shape.linears if one.quantizable]
     if shape.shared_intermediate:
         matrices.append(Linear("shared_expert_gate", shape.hidden, 1))

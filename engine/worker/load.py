@@ -14,7 +14,7 @@ from engine.data.tokens import Tokens, stop_token, template_source
 from engine.errors import ModelError
 from engine.models import ModelFacts, inspect_model
 from engine.paths import cache_directory
-from engine.spec import RunSpec
+from engine.spec import QuantizationSpec, RunSpec
 from engine.worker.reporter import Reporter
 
 
@@ -86,7 +86,7 @@ def load_model(spec: RunSpec, facts: ModelFacts) -> Any:
     """The base model: bfloat16 weights (fp32 masters for precision mixed and fp32), quantised for QLoRA."""
     dtype = torch.bfloat16 if spec.training.precision == "bf16" else torch.float32
     options: dict[str, Any] = {"dtype": dtype, "attn_implementation": spec.training.attention}
-    if spec.method.kind == "qlora":
+    if spec.method.base:
         sharded = spec.compute.sharding == "fsdp"
         options["quantization_config"] = quantization(spec)
         # FSDP moves its share to the card itself: a whole copy on each card first would be what does not fit
@@ -109,13 +109,14 @@ def load_model(spec: RunSpec, facts: ModelFacts) -> Any:
 
 def quantization(spec: RunSpec) -> BitsAndBytesConfig:
     """4 or 8 bits. FSDP can only shard 4-bit weights that are stored in the type that it computes in."""
-    if spec.method.quantization.bits == 8:
+    base = spec.method.base or QuantizationSpec()
+    if base.bits == 8:
         return BitsAndBytesConfig(load_in_8bit=True)
     storage = {"bnb_4bit_quant_storage": torch.bfloat16} if spec.compute.sharding == "fsdp" else {}
     return BitsAndBytesConfig(
         load_in_4bit=True,
-        bnb_4bit_quant_type=spec.method.quantization.type,
-        bnb_4bit_use_double_quant=spec.method.quantization.double,
+        bnb_4bit_quant_type=base.type,
+        bnb_4bit_use_double_quant=base.double,
         bnb_4bit_compute_dtype=torch.bfloat16,
         **storage,
     )

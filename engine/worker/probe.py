@@ -294,7 +294,7 @@ def _random_model(config: dict[str, Any], spec: RunSpec, device: str, found: Pro
     with torch.device("meta"):
         empty = AutoModelForCausalLM.from_config(settings, dtype=torch.bfloat16)
     found.parameters = sum(p.numel() for p in empty.parameters())
-    options: dict[str, Any] = {"quantization_config": quantization(spec)} if spec.method.kind == "qlora" else {}
+    options: dict[str, Any] = {"quantization_config": quantization(spec)} if spec.method.base else {}
     return type(empty).from_pretrained(
         None, config=settings, state_dict={name: _random(t, device) for name, t in empty.state_dict().items()},
         dtype=torch.bfloat16 if spec.training.precision == "bf16" else torch.float32,
