@@ -1,9 +1,10 @@
 """`python -m bench.bare_sft SPEC.yaml DIR`: the script that one would write without TuneDeck, with the same arguments.
 
 Same model, rows, token ids, trainer and arguments as the run of the same specification; no events, no database, no
-memory figures, no samples.
+memory figures, no samples. Prints one JSON line: tokens and seconds of training.
 """
 
+import json
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,7 +16,7 @@ from trl import SFTConfig, SFTTrainer
 
 from engine.models import inspect_model
 from engine.spec import parse
-from engine.worker.arguments import peft_config
+from engine.worker.adapters import peft_config
 from engine.worker.dataset import datasets_for
 from engine.worker.load import load_model, load_tokenizer
 from engine.worker.sft import trainer_arguments
@@ -30,11 +31,12 @@ def main() -> None:
     arguments = trainer_arguments(spec, Path(sys.argv[2]), len(train), evaluate=held_out is not None)
     trainer = SFTTrainer(
         model=load_model(spec, facts), args=SFTConfig(**arguments), train_dataset=train, eval_dataset=held_out,
-        processing_class=tokenizer, peft_config=peft_config(spec, facts),
+        processing_class=tokenizer, peft_config=peft_config(spec, facts.config),
     )  # fmt: skip
     trainer.remove_callback(PrinterCallback)
-    trainer.train()
+    result = trainer.train()
     trainer.save_model(sys.argv[2] + "/model")
+    print(json.dumps({"seconds": result.metrics["train_runtime"], "tokens": trainer._total_train_tokens}))
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ from engine.models import ModelFacts
 from engine.planner.ask import prepare_request
 from engine.planner.recommend import recommend
 from engine.spec import DataSpec, RunSpec, parse
-from engine.worker.arguments import peft_config
+from engine.worker.adapters import peft_config
 from engine.worker.dataset import datasets_for
 from engine.worker.load import load_model, load_tokenizer, ready_model
 from engine.worker.sft import trainer_arguments
@@ -111,7 +111,7 @@ def tutorials(of: Task) -> Setting:
 def recommended(of: Task) -> Setting:
     """What the planner chooses for these rows on this machine. The only place that asks the planner."""
     spec = recommend(prepare_request(of.spec)).choice.spec
-    return Setting(spec, trainer_arguments(spec, Path("."), len(of.train), evaluate=False), peft_config(spec, of.facts))
+    return Setting(spec, trainer_arguments(spec, Path("."), len(of.train), evaluate=False), peft_config(spec, of.facts.config))
 
 
 SETTINGS = {"TRL's defaults": trl_defaults, "tutorials' LoRA": tutorials, "recommended": recommended}

@@ -12,12 +12,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from engine import cli_data, launch, paths, report
+from engine import cli_data, cli_exchange, cli_methods, launch, paths, report
+from engine.compatibility import VARIANTS
 from engine.errors import NoFit, RunError, StoreError, TuneDeckError
+from engine.methods import METHODS
 from engine.options import app, everywhere
 from engine.planner.calibrate import PastRun
 from engine.planner.rules import RANKS
 from engine.reconcile import reconcile
+from engine.report_environment import environment_table
 from engine.spec import RunSpec, apply_sets, parse, read_yaml
 from engine.store import metrics, plans, records, runs
 from engine.store.connection import DatabaseError, open_database, writable
@@ -103,9 +106,14 @@ def build_parser() -> argparse.ArgumentParser:
     stop_ = verb("stop", stop, "ask runs to save and stop")
     stop_.add_argument("run", nargs="+", metavar="RUN", help=RUN_HELP)
     stop_.add_argument("--now", action="store_true", help="kill them, save nothing")
+    verb("checkpoint", checkpoint, "ask a run to save a checkpoint now and go on").add_argument(
+        "run", metavar="RUN", help=RUN_HELP
+    )
     resume_ = verb("resume", resume, "continue a run from its last checkpoint, and follow it")
     resume_.add_argument("run", metavar="RUN", help=RUN_HELP)
     resume_.add_argument("--detach", action="store_true", help="return at once; the run goes on")
+    cli_exchange.add_verbs(verb)
+    cli_methods.add_verb(verb)
     demo_ = verb("demo", demo, "train a small model on this machine, about two minutes")
     demo_.add_argument("--headless", action="store_true", help="without the app")
     return parser
@@ -117,7 +125,10 @@ def plan_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--gpu", action="append", metavar="DESC", help="auto, a card (rtx4090), a size (24GiB), with a "
                         "count (2xrtx4090); again for others to compare")  # fmt: skip
     parser.add_argument(
-        "--method", choices=["full", "lora", "qlora", "dora", "rslora"], help="recommended if open, as all below"
+        "--method",
+        choices=[*METHODS, *VARIANTS],
+        metavar="M",
+        help=f"recommended if open, as all below: {', '.join(METHODS)}; or a variant of LoRA: {', '.join(VARIANTS)}",
     )
     parser.add_argument("--rank", type=int, metavar="R")
     parser.add_argument("--targets", metavar="T", help="all-linear, attention, or module names with commas")
@@ -342,6 +353,7 @@ def show(options: Options) -> int:
     else:
         directory = paths.run_directory(database(options), run["id"])
         page = run | {"params": runs.params(db, run["id"]), "directory": str(directory),
+                      "started_from": environment_table(run["environment"]),
                       "checkpoints": records.checkpoints(db, run["id"]), "artifacts": records.artifacts(db, run["id"])}  # fmt: skip
         print(report.run_page(page, events, samples))
     return 0
@@ -374,6 +386,20 @@ def stop(options: Options) -> int:
     else:
         for run in found:
             print(f"{run['name']}  {run['id']}  " + ("is killed" if options.now else "saves a checkpoint and stops"))
+    return 0
+
+
+def checkpoint(options: Options) -> int:
+    run = runs.find(opened(options), options.run)
+    try:
+        launch.checkpoint(database(options), run)
+    except RunError as error:  # nothing is wrong with what was asked: it came too late
+        print_error(error)
+        return 1
+    if options.json:
+        emit({"id": run["id"], "name": run["name"], "asked": "checkpoint"})
+    else:
+        print(f"{run['name']}  {run['id']}  saves a checkpoint at the end of this step")
     return 0
 
 

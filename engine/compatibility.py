@@ -31,7 +31,7 @@ def why_not(kind: str, variant: str | None, column: str) -> str:
 
 def columns_of(spec: RunSpec) -> list[str]:
     """The columns that a specification touches."""
-    base = spec.method.base
+    base = spec.method.quantization if spec.method.kind == "full" else spec.method.base
     found = ["bf16" if base is None else "int8" if base.bits == 8 else base.type, spec.objective or "sft"]
     return found + [name for name in ("checkpointing", "packing") if getattr(spec.training, name)]
 
@@ -41,6 +41,8 @@ def refusals(spec: RunSpec) -> list[str]:
     method = spec.method
     if method.kind is None:
         return []
+    if method.kind == "lora" and method.quantization is not None:
+        return ["lora is on a 16-bit base: on a quantised one it is method.kind=qlora"]
     name = f"{method.kind} with {method.variant}" if method.variant else method.kind
     said = {"bf16": "a 16-bit base", "nf4": "an nf4 base", "fp4": "an fp4 base", "int8": "an 8-bit base"}
     return [f"{name} does not go with {said.get(column, column)}: {reason}"

@@ -29,7 +29,7 @@ class Started:
 
 @dataclass(frozen=True)
 class Phase:
-    """What the worker is doing now: import, convert, tokenize, load, train, evaluate, save."""
+    """What the worker is doing now: import, convert, tokenize, load, resume, train, evaluate, save."""
 
     type: ClassVar[str] = "phase"
     name: str
@@ -122,12 +122,17 @@ class Notice:
 
 @dataclass(frozen=True)
 class Failed:
-    """The worker's last event if it failed; `kind` is oom, data, config, download, nonfinite, disk or other."""
+    """The worker's last event if it failed; `kind` is oom, data, config, download, nonfinite, disk or other.
+
+    `phase` is what it was doing; `device` is gpu or host for the memory that ran out.
+    """
 
     type: ClassVar[str] = "failed"
     kind: str
     message: str
     hint: str = ""
+    phase: str = ""
+    device: str = ""
 
 
 @dataclass(frozen=True)
@@ -147,7 +152,10 @@ class Stopped:
 
 @dataclass(frozen=True)
 class Attempt:
-    """The supervisor starts a worker; `pid` is the process that it started (the torchrun agent, if there is one)."""
+    """The supervisor starts a worker; `pid` is the process that it started (the torchrun agent, if there is one).
+
+    `log` is where in output.log this attempt begins, in bytes.
+    """
 
     type: ClassVar[str] = "attempt"
     pid: int
@@ -155,6 +163,7 @@ class Attempt:
     resume_from: str = ""
     overrides: dict[str, Any] = field(default_factory=dict)
     gpus: list[int] = field(default_factory=list)
+    log: int = 0
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,10 @@ class GpuSample:
 
 @dataclass(frozen=True)
 class Hardware:
-    """The machine. `problem` says why there are no GPUs to see; RAM in GiB, a container's limit where there is one."""
+    """The machine. `problem` says why there are no GPUs to see; RAM in GiB, a container's limit where there is one.
+
+    `cuda` is the newest version that the driver can run, as in 13.0.
+    """
 
     host: str
     gpus: tuple[Gpu, ...]
@@ -56,6 +59,7 @@ class Hardware:
     cpu: str
     cores: int
     ram_total: float
+    cuda: str | None = None
 
 
 def _query(nvml: Any, name: str, *args: Any) -> Any:
@@ -73,13 +77,13 @@ def _text(value: Any) -> str:
 def probe(nvml: Any = pynvml) -> Hardware:
     """Look at the machine once. Never raises for missing hardware."""
     gpus: list[Gpu] = []
-    problem, driver = None, None
+    problem, driver, cuda = None, None, None
     try:
         nvml.nvmlInit()
     except nvml.NVMLError as error:
         problem = _why_not(nvml, error)
     else:
-        driver = _query(nvml, "nvmlSystemGetDriverVersion")
+        driver, cuda = _query(nvml, "nvmlSystemGetDriverVersion"), _query(nvml, "nvmlSystemGetCudaDriverVersion_v2")
         for index in range(_query(nvml, "nvmlDeviceGetCount") or 0):
             gpus += [_describe(nvml, index, handle, mig) for handle, mig in _handles(nvml, index)]
         _query(nvml, "nvmlShutdown")
@@ -87,7 +91,7 @@ def probe(nvml: Any = pynvml) -> Hardware:
     return Hardware(
         host=socket.gethostname(), gpus=tuple(gpus), problem=problem, driver=_text(driver) if driver else None,
         cpu=_cpu_name(), cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
-        ram_total=ram_total(),
+        ram_total=ram_total(), cuda=f"{cuda // 1000}.{cuda % 1000 // 10}" if cuda else None,
     )  # fmt: skip
 
 

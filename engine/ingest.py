@@ -108,11 +108,8 @@ def _change_run(db: sqlite3.Connection, run_id: str, event: ev.Event, time: floa
         case ev.Attempt():
             fields = {"status": "starting", "pid": event.pid, "ended_at": None, "exit_code": None, "exit_reason": None}
         case ev.Started():
-            fields = {
-                "status": "running",
-                "host": event.host,
-                "environment": {"versions": event.versions, "gpus": event.gpus},
-            }
+            fields = {"status": "running", "host": event.host}
+            runs.add_environment(db, run_id, {"versions": event.versions, "gpus": event.gpus})
             db.execute("UPDATE runs SET started_at = coalesce(started_at, ?) WHERE id = ?", (time, run_id))
         case ev.Waiting():
             fields = {"status": "queued", "ended_at": None, "exit_code": None, "exit_reason": None}

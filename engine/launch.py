@@ -2,6 +2,7 @@
 
 import dataclasses
 import fcntl
+import json
 import os
 import shutil
 import socket
@@ -14,8 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine import outcome, paths
+from engine import outcome, paths, trackers
 from engine.cards import own_cards
+from engine.environment import capture
 from engine.errors import DataError, NoFit, RunError, SpaceError, SpecError
 from engine.events import Waiting
 from engine.files import EventFile, write_private
@@ -28,6 +30,7 @@ from engine.planner.disk import disk_needed
 from engine.planner.plan import Plan, Request, as_json, nearest_hint
 from engine.planner.recommend import recommend
 from engine.planner.rules import Reason
+from engine.runnable import check_runnable, forms, needs, with_format
 from engine.spec import RunSpec, parse, to_yaml
 from engine.store import runs
 from engine.store.connection import open_database, transaction
@@ -35,9 +38,6 @@ from engine.store.connection import open_database, transaction
 if TYPE_CHECKING:
     from engine.data.scan import Report
 
-OBJECTIVES = ("sft", "text", "dpo")
-FORMS = {"dpo": "preference", "reward": "preference", "kto": "kto"}
-"""The form of data that an objective needs; the others take what is in none of these."""
 EPOCH = 1577836800  # 2020-01-01: six characters of base 36 reach to 2088
 DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 
@@ -66,7 +66,9 @@ def prepare(
     from engine.data.scan import at_length, refuse
     from engine.planner.ask import request_for
 
-    _runnable(spec)
+    check_runnable(spec)
+    trackers.check(spec.report_to)
+    spec = with_format(spec)
     model = inspect_model(spec.model.path, spec.model.revision)
     data = examine(spec.data, model, spec.model)
     spec, reasons = _for_data(spec, data, accept)
@@ -79,6 +81,7 @@ def prepare(
     alike = [g.index for g in gpus if cards and g.name == cards.name and (g.memory_total or 0.0) >= cards.memory]
     plan = _planned(request_for(_absolute(spec), model, data, cards), anyway, history or [])
     spec, reasons = plan.choice.spec, reasons + [r for r in plan.choice.reasons if r.why]
+    check_runnable(spec)
     data, _ = at_length(data, spec.training.max_length or 1024, spec.training.long_rows or "drop")
     if not (accept and data.acceptable):
         refuse(data)
@@ -97,7 +100,8 @@ def prepare(
         raise DataError("No row is left to train on", f"data.validation holds out {held:g} of {data.kept:,} rows.",
                         "Lower data.validation.")  # fmt: skip
     if spec.evaluation.prompts is None:
-        question = first_question(data.first[0].value)[:500]
+        # a reward model gives a score and writes nothing
+        question = "" if spec.objective == "reward" else first_question(data.first[0].value)[:500]
         prompts = [question] if question else []
         spec = spec.model_copy(update={"evaluation": spec.evaluation.model_copy(update={"prompts": prompts})})
         reasons.append(Reason("evaluation.prompts", prompts, "the first row's question, to see the answer change"))
@@ -125,41 +129,13 @@ def _for_data(spec: RunSpec, data: "Report", accept: bool) -> tuple[RunSpec, lis
     if not (accept and data.acceptable):
         refuse(data)
     objective = spec.objective or data.objective
-    if FORMS.get(objective) != (data.form if data.form in FORMS.values() else None):
-        wanted = (
-            "pairs with chosen and rejected answers"
-            if objective == "dpo"
-            else "conversations, prompts and completions, or text"
-        )
-        raise DataError("The data is for another objective", f"objective {objective} needs {wanted}; this is {data.format}.",
+    if data.form not in forms(objective):
+        raise DataError("The data is for another objective", f"objective {objective} needs {needs(objective)}; this is {data.format}.",
                         f"Leave objective open: for this data it is {data.objective}.")  # fmt: skip
     reasons = [] if spec.objective else [Reason("objective", objective, f"the data is {data.format}")]
     spec = spec.model_copy(update={"objective": objective})
-    _runnable(spec)
+    check_runnable(spec)
     return spec, reasons
-
-
-def _runnable(spec: RunSpec) -> None:
-    """Raises SpecError for what can be planned and not yet trained."""
-    if spec.objective not in (None, *OBJECTIVES):
-        trained = ", ".join(OBJECTIVES)
-        raise SpecError(
-            "This objective cannot be trained yet",
-            f"objective is {spec.objective}; trained are {trained}.",
-            "Its data can be checked: tunedeck data check",
-        )
-    if spec.objective == "dpo" and (spec.training.packing or spec.training.long_rows == "split"):
-        raise SpecError(
-            "Pairs cannot be packed or split",
-            "DPO compares two whole answers.",
-            "Leave packing off; long_rows may be drop or cut.",
-        )
-    if spec.compute.sharding in ("zero2", "zero3"):
-        raise SpecError(
-            "DeepSpeed is not run yet", "compute.sharding may be ddp or fsdp.", "Use fsdp: it shares as zero3 does."
-        )
-    if spec.compute.sharding == "fsdp" and spec.compute.devices == "cpu":
-        raise SpecError("FSDP needs GPUs", "On a CPU the trainer would silently train without it.", "Use sharding=ddp.")
 
 
 def _check_devices(spec: RunSpec) -> tuple[Gpu, ...]:
@@ -202,7 +178,10 @@ def _absolute(spec: RunSpec) -> RunSpec:
         value = getattr(data, name)
         if isinstance(value, str) and value not in ("chatml", "alpaca"):
             changes[name] = here(value)
+    options = spec.objective_options
+    rewards = [f"{here(file)}:{name}" for file, _, name in (one.rpartition(":") for one in options.rewards)]
     return spec.model_copy(update={
+        "objective_options": options.model_copy(update={"rewards": rewards}),
         "model": spec.model.model_copy(update={"path": model}), "data": data.model_copy(update=changes)})  # fmt: skip
 
 
@@ -228,8 +207,11 @@ def create(database: Path, prepared: Prepared) -> str:
             "reasons": [vars(r) for r in prepared.reasons],
             "data": data_json(prepared.data),
         }
+        environment = capture(prepared.data.digest, spec.training.seed)
+        write_private(run_dir / "environment.json", json.dumps(environment, indent=1) + "\n")
         with transaction(db):
             runs.insert(db, run_id, spec, plan, socket.gethostname(), now)
+            runs.add_environment(db, run_id, environment)
         try:
             start_supervisor(database, run_dir, lock)
         except OSError:
@@ -333,6 +315,13 @@ def stop(database: Path, run: runs.Row, now: bool = False) -> None:
     (run_dir / ("KILL" if now else "STOP")).touch(mode=0o600)
 
 
+def checkpoint(database: Path, run: runs.Row) -> None:
+    """Ask a run to save a checkpoint at the end of the step that it is at, and to go on. Raises RunError."""
+    if run["status"] not in runs.ACTIVE:
+        raise RunError("The run is not running", f"{run['name']} is {run['status']}.", "There is nothing to save.")
+    (paths.run_directory(database, run["id"]) / "CHECKPOINT").touch(mode=0o600)
+
+
 def resume(database: Path, run: runs.Row) -> None:
     """Continue a run that stopped, failed or crashed, as the same run, from its last checkpoint. Raises RunError."""
     run_dir = paths.run_directory(database, run["id"])
@@ -347,7 +336,7 @@ def resume(database: Path, run: runs.Row) -> None:
     if not (run_dir / "spec.yaml").is_file():
         raise RunError("The run's files are gone", f"{run_dir} has no spec.yaml.", "Start a new run.")
     inspect_model(run["spec"]["model"]["path"], run["spec"]["model"]["revision"])
-    _same_data(run)
+    same_data(run)
     lock = try_lock(run_dir, patience=2.0)
     if lock is None:
         raise RunError(
@@ -362,7 +351,7 @@ def resume(database: Path, run: runs.Row) -> None:
         os.close(lock)
 
 
-def _same_data(run: runs.Row) -> None:
+def same_data(run: runs.Row) -> None:
     """Raises RunError if the data is not what the run began with: its order would not go on, and nobody would know."""
     from engine.data.rows import content_hash, sources, validation_source
 
@@ -378,7 +367,7 @@ def _same_data(run: runs.Row) -> None:
 
 def _queue_again(database: Path, run_id: str, run_dir: Path) -> None:
     """Note in the run's own file, then in the database, that it goes on: from here on it is not ended."""
-    for name in ("STOP", "KILL"):
+    for name in ("STOP", "KILL", "CHECKPOINT"):
         (run_dir / name).unlink(missing_ok=True)
     log = EventFile(run_dir / "supervisor.jsonl", outcome.read_history(run_dir).attempt)
     log.append(Waiting("asked to go on"))

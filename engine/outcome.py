@@ -1,13 +1,14 @@
 """What a run directory tells of a run: its attempts, what to resume from, and how it ended. Decisions, mostly pure."""
 
 import os
+import re
 import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from engine.events import Attempt, Checkpoint, Exit, Failed, Finished, Metric, Started, Stopped, Waiting
+from engine.events import Attempt, Checkpoint, Exit, Failed, Finished, Started, Stopped, Waiting
 from engine.files import read_records
 from engine.hardware import Gpu
 from engine.spec import RunSpec
@@ -18,7 +19,7 @@ from engine.text import tail
 class History:
     """The files of a run, read: `attempt` is the last attempt's number (0: none), `checkpoint` a directory or "".
 
-    `overrides` and `gpus` are the last attempt's; `trained` says whether it got as far as a step.
+    `overrides`, `gpus` and `log` (where it begins in output.log, bytes) are the last attempt's.
     """
 
     attempt: int
@@ -26,19 +27,20 @@ class History:
     checkpoint: str
     last: Finished | Stopped | Failed | None
     ended: bool
-    trained: bool = False
     overrides: dict[str, int] = field(default_factory=dict)
     gpus: list[int] = field(default_factory=list)
+    log: int = 0
 
     @property
     def smaller_may_fit(self) -> bool:
-        """Whether CUDA ran out of memory in training: a smaller micro-batch changes nothing while a model loads."""
-        return isinstance(self.last, Failed) and "OutOfMemoryError" in self.last.message and self.trained
+        """Whether a GPU ran out of memory over a batch: a smaller one changes nothing while a model loads or is saved."""
+        last = self.last
+        return isinstance(last, Failed) and last.device == "gpu" and last.phase in ("train", "evaluate")
 
 
 def read_history(run_dir: Path) -> History:
     """Read both event files of a run."""
-    attempt, worker, ended, checkpoint, trained = 0, None, False, "", False
+    attempt, worker, ended, checkpoint, log = 0, None, False, "", 0
     overrides: dict[str, int] = {}
     gpus: list[int] = []
     for record in read_records(run_dir / "supervisor.jsonl"):
@@ -46,7 +48,7 @@ def read_history(run_dir: Path) -> History:
         if isinstance(event, Attempt):
             attempt, ended = record.attempt, False
             worker = event.pid, event.process_start
-            overrides, gpus = event.overrides, event.gpus
+            overrides, gpus, log = event.overrides, event.gpus, event.log
         elif isinstance(event, Waiting):
             ended = False
         elif isinstance(event, Exit):
@@ -55,28 +57,43 @@ def read_history(run_dir: Path) -> History:
     for record in read_records(run_dir / "events.jsonl"):
         event = record.event
         if isinstance(event, Started):
-            last, trained = None, False
+            last = None
             if record.attempt > attempt:  # the supervisor was killed before it could note its own start of this worker
                 attempt, ended = record.attempt, False
                 worker = event.pid, event.process_start
-        elif isinstance(event, Metric):
-            trained = True
         elif isinstance(event, Checkpoint) and whole(event):
             checkpoint = event.path
         elif isinstance(event, Finished | Stopped | Failed) and record.attempt >= attempt:
             last = event
     if last is None or isinstance(last, Failed):
-        last = _of_another_rank(run_dir, attempt) or last
-    return History(attempt, worker, checkpoint, last, ended, trained, overrides, gpus)
+        last = _first_failure(run_dir, attempt) or last
+    return History(attempt, worker, checkpoint, last, ended, overrides, gpus, log)
 
 
-def _of_another_rank(run_dir: Path, attempt: int) -> Failed | None:
-    """Why a rank other than 0 failed in this attempt: rank 0 only sees that it lost the others."""
-    for path in sorted(run_dir.glob("failed.*.jsonl")):
-        for record in read_records(path):
-            if record.attempt == attempt and isinstance(record.event, Failed):
-                return record.event
-    return None
+def _first_failure(run_dir: Path, attempt: int) -> Failed | None:
+    """Why an attempt failed, as its ranks tell it: one fails, the others then see only that they lost it."""
+    files = [run_dir / "events.jsonl", *run_dir.glob("failed.*.jsonl")]
+    told = [(record.event.kind == "other", record.time, record.event) for file in files for record in read_records(file)
+            if record.attempt == attempt and isinstance(record.event, Failed)]  # fmt: skip
+    return min(told, key=lambda one: one[:2])[2] if told else None
+
+
+_REPORTED = re.compile(r"rank\s*: (\d+) \(local_rank: \d+\)\s*exitcode\s*: -(\d+) \(pid: \d+\)")
+
+
+def killed_rank(run_dir: Path, log: int, within: int = 32768) -> tuple[int, int] | None:
+    """(rank, signal) of the rank whose death ended an attempt, as torchrun reports it in output.log from byte `log` on.
+
+    The ranks that torchrun itself then ends with SIGTERM are not meant.
+    """
+    try:
+        with open(run_dir / "output.log", "rb") as file:
+            file.seek(max(log, file.seek(0, os.SEEK_END) - within))
+            found = _REPORTED.findall(file.read().decode(errors="replace"))
+    except OSError:
+        return None
+    died = [(int(rank), int(number)) for rank, number in found if int(number) != signal.SIGTERM]
+    return died[-1] if died else None  # the root cause comes last
 
 
 def whole(checkpoint: Checkpoint) -> bool:
@@ -95,7 +112,10 @@ def verdict(
 
     `killed`: we killed it because that was asked for. `host_oom`: the kernel killed something of this cgroup for memory.
     """
-    last = history.last
+    last, who, died_of = history.last, "the worker", number
+    if rank := killed_rank(run_dir, history.log):
+        who, died_of = f"rank {rank[0]} of the worker", rank[1]
+        last = None if isinstance(last, Failed) and last.kind == "other" else last  # that it lost that rank
     if isinstance(last, Finished):
         return Exit("finished", f"finished at step {last.step}", code, number)
     if isinstance(last, Stopped):
@@ -104,13 +124,11 @@ def verdict(
         return Exit("oom" if last.kind == "oom" else "failed", last.message, code, number, last_words(run_dir))
     if killed:
         return Exit("stopped", "killed on request, nothing saved since the last checkpoint", code, number)
-    if number == signal.SIGKILL and host_oom:
-        return Exit(
-            "oom", "the kernel killed the worker: the host ran out of memory", code, number, last_words(run_dir)
-        )
-    if number is not None:
-        name = signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
-        how = f"the worker was killed by {name}"
+    if died_of == signal.SIGKILL and host_oom:
+        return Exit("oom", f"the kernel killed {who}: the host ran out of memory", code, number, last_words(run_dir))
+    if died_of is not None:
+        name = signal.Signals(died_of).name if died_of in set(signal.Signals) else f"signal {died_of}"
+        how = f"{who} was killed by {name}"
     elif code is not None:
         how = f"the worker ended with exit code {code} and no last event"
     elif history.attempt == 0:
@@ -144,6 +162,11 @@ def usable(spec: RunSpec, gpus: Sequence[Gpu]) -> list[Gpu]:
     return [g for g in allowed if g.memory_total and (devices == "auto" or g.index in devices)]
 
 
+def cards_needed(spec: RunSpec, usable_cards: int) -> int:
+    """How many cards a run takes: one a process, or all that it may use if its layers are laid over them."""
+    return max(1, usable_cards) if spec.compute.sharding == "layers" else spec.compute.processes
+
+
 def smaller_batch(spec: RunSpec, overrides: dict[str, int]) -> dict[str, int] | None:
     """Half the micro-batch and twice the accumulation, or None if a micro-batch of 1 did not fit either."""
     micro = overrides.get("training.micro_batch", spec.training.micro_batch or 1)
@@ -170,9 +193,12 @@ def worker_command(
     return [*prefix, "-m", "engine.worker", str(run_dir), f"--attempt={attempt}", f"--resume-from={resume_from}", *sets]
 
 
-def worker_environment(gpus: list[Gpu]) -> dict[str, str]:
-    """The environment of the worker: its GPUs, and threads that sleep while they wait (2.4 times faster when shared)."""
-    added = {
+def worker_environment(gpus: list[Gpu], more: dict[str, str] | None = None) -> dict[str, str]:
+    """The environment of the worker: its GPUs, and threads that sleep while they wait (2.4 times faster when shared).
+
+    `more` is what its trackers need.
+    """
+    added = (more or {}) | {
         "CUDA_VISIBLE_DEVICES": ",".join(g.uuid for g in gpus),
         "HF_HUB_DISABLE_TELEMETRY": "1",  # TRL reports each trainer that is made
         "OMP_WAIT_POLICY": "passive",
@@ -180,5 +206,6 @@ def worker_environment(gpus: list[Gpu]) -> dict[str, str]:
         "PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True",
         "THP_MEM_ALLOC_ENABLE": "1",  # torch's large CPU buffers in huge pages: far fewer page faults
         "TOKENIZERS_PARALLELISM": "false",
+        "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": "300",  # seconds that ranks may take to save when torchrun gets SIGTERM
     }
     return added | dict(os.environ) | {"CUDA_VISIBLE_DEVICES": added["CUDA_VISIBLE_DEVICES"]}

@@ -1,5 +1,7 @@
 """Processes by pid and start time, so that a reused pid fools nobody."""
 
+import ctypes
+import os
 import signal
 from pathlib import Path
 
@@ -44,3 +46,11 @@ def kill_tree(pid: int, started: float) -> None:
             victim.send_signal(signal.SIGKILL)
         except psutil.Error:
             continue
+
+
+def die_with_parent() -> None:
+    """The ranks of a torchrun agent die with it: the kernel kills this process when its parent ends (Linux)."""
+    parent = os.getppid()
+    ctypes.CDLL(None, use_errno=True).prctl(1, signal.SIGKILL)  # 1: PR_SET_PDEATHSIG
+    if os.getppid() != parent:
+        os.kill(os.getpid(), signal.SIGKILL)

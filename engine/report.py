@@ -120,6 +120,8 @@ def run_page(run: dict[str, Any], events: list[dict[str, Any]], samples: list[di
     reasons = {r["field"]: r["why"] for r in (run["plan"] or {}).get("reasons", [])}
     shown = [[path, value, reasons.get(path, "")] for path, value in run["params"] if value not in (None, "", "[]")]
     lines += [table(["setting", "value", "why"], shown), ""]
+    if run.get("started_from"):
+        lines += [run["started_from"], ""]
     for sample in samples:
         lines.append(f"step {sample['step']:>5}  > {clean(sample['prompt'])}\n            {clean(sample['text'])}")
     lines += [

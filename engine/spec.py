@@ -14,7 +14,7 @@ from engine.errors import SpecError
 from engine.methods import METHOD_NAMES, METHODS
 from engine.text import clean
 
-Format = Literal["preference", "kto", "messages", "sharegpt", "alpaca", "prompt_completion", "text"]
+Format = Literal["preference", "kto", "messages", "sharegpt", "alpaca", "prompt_completion", "text", "prompt"]
 Objective = Literal["sft", "text", "dpo", "kto", "reward", "orpo", "cpo", "grpo"]
 Sharding = Literal["ddp", "fsdp", "zero2", "zero3", "layers"]
 Every = Annotated[int | float, Field(ge=0, description="steps; below 1 a fraction of an epoch; 0 never")]
@@ -134,6 +134,7 @@ class TrainingSpec(Section):
     fused_head: bool | None = Field(None, description="the loss without ever making all logits: slower, less memory")
     group_by_length: bool | None = Field(None, description="rows of like length in a batch: less padding")
     compile: bool | None = Field(None, description="torch.compile")
+    kernels: Literal["none", "liger", "hub"] | None = Field(None, description="fused kernels of other packages, on a GPU")
     nonfinite: Literal["stop", "skip"] = Field("stop", description="what a NaN or infinite loss or gradient does")
     attention: str | None = Field(None, description="sdpa, eager, flash_attention_2, ...")
     schedule: str = "cosine"
@@ -315,12 +316,13 @@ def apply_sets(raw: dict[str, Any], sets: list[str]) -> dict[str, Any]:
             ) from None
         # YAML 1.1 reads 2e-4 (no dot) as text, which is how people write learning rates
         if isinstance(value, str):
-            value = _number(value)
+            value = number(value)
         result = _assign(result, path.split("."), value, path)
     return result
 
 
-def _number(text: str) -> str | float:
+def number(text: str) -> str | float:
+    """A text such as 2e-4, which YAML 1.1 does not read as the number that it is; any other text as it is."""
     try:
         return float(text) if "e" in text.lower() else text
     except ValueError:

@@ -20,7 +20,7 @@ from typing import IO
 import psutil
 import yaml
 
-from engine import outcome
+from engine import outcome, trackers
 from engine.events import Attempt, Exit, GpuSamples, Notice, Stopping, SupervisorEvent, Waiting
 from engine.files import EventFile
 from engine.hardware import Gpu, GpuSample, Sampler, oom_kills, probe
@@ -103,14 +103,15 @@ class Supervisor:
         if self.gpus is not None or self.spec.compute.devices == "cpu":
             return None
         cards = outcome.usable(self.spec, probe().gpus)
-        if len(cards) < self.spec.compute.processes:
+        needed = outcome.cards_needed(self.spec, len(cards))
+        if len(cards) < needed:
             return Exit(
                 "failed", f"the GPUs it was planned for are not usable now: {probe().problem or 'see tunedeck gpus'}"
             )
         waiting = False
-        while (leased := try_lease(cards, self.spec.compute.processes)) is None:
+        while (leased := try_lease(cards, needed)) is None:
             if not waiting:
-                self._say(Waiting(f"waits for {self.spec.compute.processes} of {len(cards)} GPUs"))
+                self._say(Waiting(f"waits for {needed} of {len(cards)} GPUs"))
                 waiting = True
             self._tick()
             if self.stopping:
@@ -125,12 +126,14 @@ class Supervisor:
         self.log.attempt = attempt
         command = outcome.worker_command(self.run_dir, self.spec, attempt, self.history.checkpoint, overrides)
         with open(self.run_dir / "output.log", "ab") as output:
+            log = output.seek(0, os.SEEK_END)
             # The worker holds the leases too: a card stays taken while either of us lives
-            child = _spawn(command, outcome.worker_environment(gpus), output, self.run_dir, self.leases)
+            environment = outcome.worker_environment(gpus, trackers.variables(self.spec, self.run_dir))
+            child = _spawn(command, environment, output, self.run_dir, self.leases)
         started = time.time()
         with contextlib.suppress(psutil.Error):  # it may be gone already
             started = start_time(child.pid)
-        self._say(Attempt(child.pid, started, self.history.checkpoint, dict(overrides), [g.index for g in gpus]))
+        self._say(Attempt(child.pid, started, self.history.checkpoint, dict(overrides), [g.index for g in gpus], log))
         return Watch(child.pid, started, child)
 
     def _follow(self, watch: Watch) -> None:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from engine.methods import METHODS
 from engine.spec import RunSpec, parse
 
 LLAMA: dict[str, Any] = {
@@ -39,11 +40,14 @@ FAMILIES = {name: {"model_type": name, **_SMALL, **changes} for name, changes in
 
 
 def spec_of(method: dict[str, Any], training: dict[str, Any]) -> RunSpec:
-    """A complete specification: LoRA in bf16 with checkpointing, 2 x 256 tokens, but for what is given."""
+    """A complete specification: LoRA in bf16 with checkpointing, 2 x 256 tokens, but for what is given. Other methods get what
+    they have of LoRA's."""
+    lora: dict[str, Any] = {"kind": "lora", "rank": 8, "alpha": 16, "dropout": 0.0, "targets": "all-linear"}
+    has = {"kind", *METHODS[method.get("kind", "lora")].fields}
     return parse({
         "model": {"path": "model"},
         "data": {"path": "data.jsonl"},
-        "method": {"kind": "lora", "rank": 8, "alpha": 16, "dropout": 0.0, "targets": "all-linear"} | method,
+        "method": {name: value for name, value in lora.items() if name in has} | method,
         "training": {
             "micro_batch": 2, "accumulation": 1, "max_length": 256, "packing": False, "checkpointing": True,
             "optimizer": "adamw_torch_fused", "precision": "bf16", "attention": "sdpa", "learning_rate": 1e-4, "epochs": 1,

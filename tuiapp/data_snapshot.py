@@ -71,8 +71,6 @@ class DataPage:
     """The longest that the model can read."""
     long_rows: str = "drop"
     packing: bool = False
-    obstacle: str = ""
-    """Why such data cannot be trained on yet, whatever its rows are."""
     no_tokens: str = ""
     """Why the rows cannot be shown token by token; empty if they can."""
     counted: str = "line"

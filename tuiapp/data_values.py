@@ -157,8 +157,6 @@ def _with(chosen: Mapping[str, Any], path: str, value: Any, usual: Any) -> dict[
 
 def obstacle(page: DataPage, counts: DataCounts) -> str:
     """Why a run cannot start with this data; empty if it can."""
-    if page.obstacle:
-        return f"{page.obstacle[:1].upper()}{page.obstacle[1:]}."
     worst = next((one for one in counts.findings if one.severity == "fatal"), None)
     if worst is None:
         return ""

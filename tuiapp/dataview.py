@@ -14,7 +14,6 @@ from engine.data.lengths import Lengths
 from engine.data.scan import Report, at_length, packing
 from engine.errors import TuneDeckError
 from engine.hardware import Hardware
-from engine.launch import OBJECTIVES
 from engine.models import ModelFacts, inspect_model
 from engine.planner.ask import request_for
 from engine.planner.calibrate import PastRun
@@ -87,7 +86,6 @@ def page_of(desk: Desk) -> DataPage:
     """The page that a desk opens with."""
     report, spec = desk.report, desk.spec
     lengths = report.lengths if report.measured else report.characters
-    trainable = not report.form or report.objective in OBJECTIVES
     return DataPage(
         form=desk.form,
         file=desk.form.data,
@@ -106,7 +104,6 @@ def page_of(desk: Desk) -> DataPage:
         most_length=(desk.facts.context if desk.facts else None) or USUAL_CONTEXT,
         long_rows=spec.training.long_rows or "drop",
         packing=bool(spec.training.packing),
-        obstacle="" if trainable else f"data for {report.objective} cannot be trained on yet",
         no_tokens=desk.no_tokens,
         counted=report.first[0].place.unit if report.first else "line",
         seconds=desk.seconds,

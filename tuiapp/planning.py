@@ -9,7 +9,9 @@ from typing import Any
 
 from engine import catalog
 from engine.cards import Cards, own_cards, parse_gpu
+from engine.compatibility import VARIANTS
 from engine.hardware import Hardware
+from engine.methods import METHODS
 from engine.planner.calibrate import PastRun
 from engine.planner.costs import changed, what_if
 from engine.planner.explain import problems
@@ -25,7 +27,7 @@ USUAL_CARD = "rtx4090"
 CARDS = ("rtx3060-12gb", "rtx4060ti-16gb", "rtx4080", "rtx3090", "rtx4090", "rtx5090", "a40", "rtxa6000", "l40s",
          "a100-40gb", "a100-80gb", "h100", "h200", "b200")  # fmt: skip
 OTHER_CARDS = ("rtx3060-12gb", "rtx4080", "rtx4090", "2xrtx4090", "l40s", "a100-80gb", "h100")
-KINDS = {"full-bf16": "full", "dora": "lora"}
+KINDS = {"full-bf16": "full", **dict.fromkeys(VARIANTS, "lora")}
 FOLLOWS = ("method.alpha", "training.accumulation", "training.learning_rate", "training.epochs", "training.warmup",
            "training.weight_decay", "training.attention", "training.precision")  # fmt: skip
 """What the page shows beside its fields: it follows from them, from the model and from the data."""
@@ -63,7 +65,7 @@ def open_desk(form: NewRun, card: str, request: Request, hardware: Hardware, his
 def alone_first(request: Request, history: Sequence[PastRun]) -> Plan:
     """On one card of several, as a run starts; on all of them where it does not fit on one."""
     cards = request.cards
-    if cards and cards.count > 1:
+    if cards and cards.count > 1 and request.spec.compute.sharding != "layers":
         alone = recommend(dataclasses.replace(request, cards=dataclasses.replace(cards, count=1)), history)
         if alone.choice.fits != "no":
             return alone
@@ -129,7 +131,9 @@ def past_peaks(history: Sequence[PastRun], cards: Cards | None) -> tuple[PastPea
 def values_of(spec: RunSpec, rank: int = 16) -> PlanValues:
     """What the page shows of a complete specification; `rank` stands in where there is none."""
     method, t = spec.method, spec.training
-    name: str = method.variant or method.kind or "lora"
+    name: str = method.kind or "lora"
+    if name == "lora" and method.variant:
+        name = method.variant
     if method.kind == "full" and t.precision == "bf16":
         name = "full-bf16"
     return PlanValues(
@@ -148,12 +152,15 @@ def values_of(spec: RunSpec, rank: int = 16) -> PlanValues:
 def spec_of(desk: Desk, values: PlanValues) -> RunSpec:
     """A complete specification with these values: what is not among them is as recommended for the method."""
     base = _base(desk, _kind(values)).spec
-    full = base.method.kind == "full"
-    targets = values.targets.split(",") if "," in values.targets else values.targets
-    method: dict[str, Any] = {"variant": "dora" if values.method == "dora" else None}
-    if not full:
-        scale = (base.method.alpha or 2.0) / (base.method.rank or 1)
-        method |= {"rank": values.rank, "alpha": scale * values.rank, "targets": targets}
+    full, has = base.method.kind == "full", METHODS[base.method.kind or "lora"].fields
+    targets: str | list[str] = values.targets.split(",") if "," in values.targets else values.targets
+    if values.targets == values_of(base).targets:
+        targets = base.method.targets or targets
+    scale = (base.method.alpha or 2.0) / (base.method.rank or 1)
+    offered: dict[str, Any] = {"rank": values.rank, "alpha": scale * values.rank, "targets": targets}
+    method = {name: value for name, value in offered.items() if name in has}
+    if base.method.kind == "lora":
+        method["variant"] = values.method if values.method in VARIANTS else None
     names = ("max_length", "micro_batch", "accumulation", "checkpointing", "packing", "optimizer")
     training = {name: getattr(values, name) for name in names}
     if full and base.training.precision != "fp32":  # a card without bfloat16 leaves no choice

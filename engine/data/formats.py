@@ -9,8 +9,8 @@ from engine.data.turns import BadRow, Turn, messages_of, tools_of
 from engine.spec import Format
 from engine.text import clean
 
-Form = Literal["messages", "prompt_completion", "text", "preference", "kto"]
-"""How TRL has it: SFT on conversations, on prompts and completions, on text; DPO pairs; KTO."""
+Form = Literal["messages", "prompt_completion", "text", "preference", "kto", "prompt"]
+"""How TRL has it: SFT on conversations, on prompts and completions, on text; DPO pairs; KTO; GRPO's prompts alone."""
 Value = dict[str, Any]
 """A row as TRL takes it: `messages`, `prompt` and `completion`, `text`, or `prompt`, `chosen`, `rejected`; also `tools`."""
 
@@ -23,17 +23,20 @@ SHAPES: dict[str, tuple[tuple[str, ...], ...]] = {
     "alpaca": (("instruction", "output"),),
     "prompt_completion": (("prompt", "completion"),),
     "text": (("text",),),
+    "prompt": (("prompt",),),
 }  # fmt: skip
 """The columns that make a format, any of the sets; where several fit equally, the first format counts."""
 FORMS: dict[str, Form] = {"messages": "messages", "sharegpt": "messages", "alpaca": "messages", "text": "text",
-                          "prompt_completion": "prompt_completion", "preference": "preference", "kto": "kto"}  # fmt: skip
+                          "prompt_completion": "prompt_completion", "preference": "preference", "kto": "kto",
+                          "prompt": "prompt"}  # fmt: skip
 SPECIAL = ("preference", "kto")
 """Formats whose rows look like another format's if a column is missing in them: the label, or the rejected answer."""
-OBJECTIVES: dict[str, str] = {"text": "text", "preference": "dpo", "kto": "kto"}
+OBJECTIVES: dict[str, str] = {"text": "text", "preference": "dpo", "kto": "kto", "prompt": "grpo"}
 """What a form is for, where it is not sft."""
 SIMILAR = {"instruction": ("instruction", "question", "query", "prompt", "input", "problem", "user", "human", "request"),
            "output": ("output", "answer", "response", "completion", "reply", "target", "solution", "assistant", "label")}  # fmt: skip
-NAMES = get_args(Format)
+NAMES = tuple(name for name in get_args(Format) if name != "prompt")
+"""Those that are told from the columns: a prompt alone is more often a row that lacks its answer."""
 
 
 @dataclass(frozen=True)
@@ -296,9 +299,18 @@ def _kto(row: Mapping[str, Any]) -> Value:
     return {"prompt": messages[:-1], "completion": _said(messages[-1:], "the last turn"), "label": label}
 
 
+def _prompt(row: Mapping[str, Any]) -> Value:
+    """A question alone, and the other columns of the row: reward functions get them by name."""
+    prompt = row["prompt"]
+    if isinstance(prompt, str) and not prompt.strip():
+        raise BadRow("empty_field", "prompt is empty")
+    columns = {name: value for name, value in row.items() if name not in ("prompt", "completion", "completions", "tools")}
+    return {"prompt": prompt if isinstance(prompt, str) else messages_of(prompt, "prompt"), "columns": columns}
+
+
 CONVERT: dict[str, Callable[[Mapping[str, Any]], Value]] = {
     "alpaca": _alpaca, "sharegpt": lambda row: _conversation({**row, "messages": None}), "messages": _conversation, "prompt_completion": _prompt_completion,
-    "text": _text, "preference": _preference, "kto": _kto,
+    "text": _text, "preference": _preference, "kto": _kto, "prompt": _prompt,
 }  # fmt: skip
 
 

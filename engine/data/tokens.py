@@ -105,6 +105,8 @@ class Tokens:
     @staticmethod
     def _completions(prompt: list[int], wholes: list[list[int]]) -> tuple[Encoded, ...]:
         """What follows the tokens that the prompt shares with all of them is trained."""
+        if not wholes:  # a prompt alone: the answer is the model's
+            return (Encoded(prompt, list(prompt)),)
         shared = min(_shared(prompt, whole) for whole in wholes)
         return tuple(Encoded(w, [IGNORED] * shared + w[shared:], len(prompt) - shared) for w in wholes)
 

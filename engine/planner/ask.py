@@ -4,6 +4,7 @@ import importlib.util
 from typing import TYPE_CHECKING, Any, Literal
 
 from engine.cards import Cards, parse_gpu
+from engine.compatibility import VARIANTS
 from engine.models import ModelFacts, inspect_model
 from engine.planner.plan import Request
 from engine.planner.rules import Goal
@@ -20,9 +21,9 @@ NO_DATA = "your-data.jsonl"
 def plan_spec(model: str, data: str | None, flags: dict[str, Any], sets: list[str]) -> RunSpec:
     """The specification that the flags of `tunedeck plan` describe; what they leave open stays open. Raises SpecError."""
     kind = flags.get("method")
-    variant = kind if kind in ("dora", "rslora") else None
+    variant = kind if kind in VARIANTS else None
     targets = flags.get("targets")
-    if targets and "," in targets:
+    if targets not in (None, "all-linear", "attention"):  # one name alone would be taken for a regular expression
         targets = [name.strip() for name in targets.split(",") if name.strip()]
     method = {"kind": "lora" if variant else kind, "variant": variant, "rank": flags.get("rank"), "targets": targets}
     training = {name: flags.get(name) for name in ("micro_batch", "max_length", "optimizer", "attention")}
@@ -77,6 +78,7 @@ def request_for(
         goal=goal,
         stack=stack,
         flash=importlib.util.find_spec("flash_attn") is not None,
+        liger=importlib.util.find_spec("liger_kernel") is not None,
         price=price,
     )
 

@@ -6,7 +6,8 @@ Sizes are bytes a token unless they are called `fixed`. Widths: h hidden, f inte
 
 from dataclasses import dataclass, field
 
-from engine.planner.shape import Linear, Shape
+from engine.planner.adapters import Cost
+from engine.planner.shape import Linear, Shape, feeds_forward
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,16 @@ class Setting:
     stream: int
     """Bytes of an element of the residual stream."""
     checkpointing: bool
+    logits: tuple[int, int] | None = None
+    """Bytes of each logit, forward and back, where they are made all at once; None for the fused head."""
+    norms: bool = False
+    """Whether the norms are trained."""
+    from_the_start: bool = False
+    """Whether something before the first block's matrices is trained, so that its input needs a gradient."""
+    divided: bool = False
+    """Whether what an adapter makes is scaled and divided by itself, as AdaLoRA does by its ranks."""
+    other: tuple[Cost, Cost] | None = None
+    """What a matrix of attention and one of the MLP cost with an adapter that is none of LoRA's."""
 
     @property
     def copies(self) -> bool:
@@ -119,7 +130,7 @@ def norm_saved(shape: Shape, s: Setting) -> int:
     h = shape.hidden
     if shape.family.norm == "layer":
         return 4 * h + 8
-    trained = h * (4 if shape.family.norm == "gemma" else s.stream) if s.full else 0
+    trained = h * (4 if shape.family.norm == "gemma" else s.stream) if s.norms else 0
     return 4 * h + 4 + trained
 
 
@@ -139,13 +150,13 @@ def _attention(tape: Tape, shape: Shape, s: Setting, held: int) -> None:
     projections = shape.linears[: 1 if shape.family.qkv == "fused" else 3]
     made = 0
     for i, one in enumerate(projections):
-        _linear(tape, s, one, held + made, saves_input=i == 0 and shape.family.layout != "post", wide=wide)
+        _linear(tape, shape, s, one, held + made, saves_input=i == 0 and shape.family.layout != "post", wide=wide)
         made += out * one.outputs
     if shape.family.qk_norm:
         tape.save((4 * (q + k) + 8 * shape.heads) + (s.full * (q + k) * (4 if shape.family.norm == "gemma" else b)))
     tape.forward(held + made + 4 * b * q)
     _core(tape, shape, s, held)
-    _linear(tape, s, shape.linears[len(projections)], held, saves_input=s.attention == "eager", wide=False)
+    _linear(tape, shape, s, shape.linears[len(projections)], held, saves_input=s.attention == "eager", wide=False)
 
 
 def _core(tape: Tape, shape: Shape, s: Setting, held: int) -> None:
@@ -190,7 +201,7 @@ def _mlp(tape: Tape, shape: Shape, s: Setting, held: int) -> None:
     last, f = matrices[-1], matrices[-1].inputs
     post = shape.family.layout == "post"
     for i, one in enumerate(matrices[:-1]):
-        _linear(tape, s, one, held + (out * f if i else 0), saves_input=i == 0 and not post, wide=wide)
+        _linear(tape, shape, s, one, held + (out * f if i else 0), saves_input=i == 0 and not post, wide=wide)
         tape.save(out * one.outputs)
     if shape.family.mlp == "plain":
         _activation(tape, shape, s, f, held, out)
@@ -202,6 +213,7 @@ def _mlp(tape: Tape, shape: Shape, s: Setting, held: int) -> None:
     gelu = shape.family.mlp == "plain" and shape.activation == "gelu_new" and s.activation == 2
     _linear(
         tape,
+        shape,
         s,
         last,
         held,
@@ -239,6 +251,7 @@ def _experts(tape: Tape, shape: Shape, s: Setting, held: int) -> None:
 
 def _linear(
     tape: Tape,
+    shape: Shape,
     s: Setting,
     one: Linear,
     held: float,
@@ -274,26 +287,45 @@ def _linear(
         tape.backward(b * n + grown, back)
         return
     tape.backward(2 * b * n + grown, back)
+    if s.other:
+        _other(tape, s.other[feeds_forward(shape, one)], s, one, held, grown)
+        return
     mask = n if s.dropout else 0
+    divided = 6 * m if s.divided else 0
     if s.dora:
         _dora(tape, s, one, held, wide or s.quantised)
     if s.quantised:
         saved = b * n if wide or s.dropout or saves_input else 0
         if saves_input and not (wide or s.dropout):
             held -= given  # that is what it saves
-        tape.forward(held + result * m + mask + saved + (4 * n if wide and s.dropout else 0))
+        tape.forward(
+            held + result * m + mask + saved + (4 * n if wide and s.dropout else 0) + divided + 2 * n * s.divided
+        )
         tape.save(saved + mask + s.rank * b)
         if not stops:
             tape.forward(held + 3 * result * m)
-        tape.backward(b * n * (2 if s.dropout else 1) + grown + (4 * n if wide else 0))
+        tape.backward(b * n * (2 if s.dropout else 1) + grown + (4 * n if wide else 0) + divided)
         return
     copy = 4 * n if b == 2 and not wide else 0
     dropped = 4 * n if s.dropout else 0
     tape.save((b * n if b == 2 or s.dropout or saves_input else 0) + mask + s.rank * b)
-    tape.forward(held + b * m + copy + (dropped if b == 2 else 0))
+    tape.forward(held + b * m + copy + (dropped if b == 2 else 0) + divided)
     if not stops:
         tape.forward(held + 3 * b * m + copy)
-    tape.backward(max(b * n + (4 * n if b == 2 else 0), (4 * n if b == 2 else 0) + dropped) + grown)
+    tape.backward(max(b * n + (4 * n if b == 2 else 0), (4 * n if b == 2 else 0) + dropped) + grown + divided)
+
+
+def _other(tape: Tape, cost: Cost, s: Setting, one: Linear, held: float, grown: float) -> None:
+    """An adapter that is none of LoRA's, by the table; without autocast its copies are twice as wide."""
+    m, wide = one.outputs, s.activation / 2 * (0.5 if cost.halved and s.quantised else 1.0)
+    n = min(one.inputs, m) if cost.smaller else one.inputs
+    weights = one.inputs * m
+    fixed = cost.each * n + cost.weight * weights + (cost.square + cost.square_a_rank * s.rank) * n * n
+    tape.save(wide * (cost.inputs * n + cost.outputs * m), wide * (fixed + cost.rank * s.rank * (n + m)))
+    passing = wide * (cost.passing_inputs * n + cost.passing_outputs * m)
+    big = wide * (cost.passing_weight * weights + cost.passing_square * n * n)
+    tape.forward(held + s.activation * m + passing, big)
+    tape.backward(s.activation * one.inputs + grown + passing, big)
 
 
 def _dora(tape: Tape, s: Setting, one: Linear, held: float, wide: bool) -> None:

@@ -22,7 +22,8 @@ def measured(request: Request, spec: RunSpec, history: History) -> Memory | None
     if request.shape is None or adapts_experts(request.shape, spec.method):
         return None
     longest = request.lengths.longest if request.lengths and request.lengths.measured else None
-    memory = estimate(request.shape, spec, request.stack, batch_of(spec, longest))
+    cards = request.cards.count if request.cards and spec.compute.sharding == "layers" else 1
+    memory = estimate(request.shape, spec, request.stack, batch_of(spec, longest), cards)
     learned = correction(history, card_name(request), spec.method.kind or "lora", "device")
     more = round(corrected(memory.device / GIB, learned) * GIB) - memory.device
     return dataclasses.replace(memory, slack=max(0, memory.slack + more))

@@ -2,11 +2,14 @@
 
 import dataclasses
 import math
-from typing import Any, Literal
+from typing import Any
 
+from engine.compatibility import why_not
+from engine.methods import METHODS
 from engine.planner import rules
-from engine.planner.complete import Known, known
+from engine.planner.complete import IMITATES, Known, known
 from engine.planner.plan import Request
+from engine.planner.shape import ia3_names
 
 Decided = dict[str, tuple[Any, str]]
 STEPS = 200
@@ -17,7 +20,7 @@ STEPS = 200
 class Tier:
     """One way to train, in the order of preference. `optimizer` and `precision` apply to full fine-tuning."""
 
-    kind: Literal["full", "lora", "qlora"]
+    kind: str
     precision: str | None = None
     optimizer: str = "adamw_torch_fused"
 
@@ -49,24 +52,34 @@ def decided(
     target = rows_a_step(k, tier.kind)
     if packing and k.lengths:
         target = max(1, round(target * k.lengths.mean / (t.max_length or length)))
-    micro_batch = t.micro_batch or min(micro, max(1, target))
+    micro_batch = t.micro_batch or max(least(request), min(micro, max(1, target)))
     accumulation = max(1, round(target / (micro_batch * processes)))
-    made: Decided = {
+    rows = "rows"
+    grouped: Decided = {}
+    if request.spec.objective == "grpo":
+        grouped, accumulation = _answers(request, micro_batch, target, processes)
+        rows = "answers"
+    made: Decided = grouped | {
         "method.kind": (tier.kind, ""),
         "training.micro_batch": (micro_batch, "the fastest that fits with a tenth of the card to spare" if gpu
                                  else "the rows of a step at once"),
-        "training.accumulation": (accumulation, f"{accumulation * micro_batch * processes} rows a step"),
-        "training.checkpointing": (checkpointing, "the activations do not fit without" if checkpointing
-                                   else "the activations fit, and steps are a quarter faster"),
+        "training.accumulation": (accumulation, f"{accumulation * micro_batch * processes} {rows} a step"),
+        "training.checkpointing": (checkpointing, _why_checkpointing(request, tier.kind, checkpointing)),
         "training.max_length": (length, why_length),
         "training.packing": (packing, why_packing),
         "training.attention": attention,
+        "training.kernels": _kernels(request),
         "training.optimizer": (tier.optimizer, "8-bit moments: a quarter of AdamW's memory"
                                if tier.optimizer == "adamw_8bit" else "the usual, in one fused kernel"),
         "compute.processes": (processes, f"one process for each of {processes} cards"),
         "compute.sharding": (sharding, "it does not fit on one card: FSDP shares weights and optimizer among them"),
     }  # fmt: skip
-    if request.shape and request.shape.experts:
+    if tier.kind == "ia3" and request.spec.method.targets is None:
+        made["method.targets"] = (
+            ia3_names(request.facts.config),
+            "keys, values and what goes into the MLP's last matrix",
+        )
+    elif request.shape and request.shape.experts and "targets" in METHODS[tier.kind].fields:
         made["method.targets"] = (
             "attention",
             "an adapter for every expert would build all their weights anew at each step",
@@ -80,6 +93,50 @@ def decided(
         made["training.precision"] = (tier.precision, "fp32 weights, bfloat16 arithmetic: small updates are not swallowed"
                                          if tier.precision == "mixed" else "half the memory; small updates may be swallowed")  # fmt: skip
     return made
+
+
+def least(request: Request) -> int:
+    """The smallest micro-batch: KTO estimates its KL term from other rows of the same one (TRL refuses 1)."""
+    return 2 if request.spec.objective == "kto" else 1
+
+
+def _answers(request: Request, micro: int, target: int, processes: int) -> tuple[Decided, int]:
+    """How many answers GRPO compares and how long they are, and the accumulation that makes whole groups of them: TRL wants
+    the answers of a step to be a multiple of those to a prompt."""
+    gpu, t = request.cards is not None, request.spec.training
+    usual = 8 if gpu else 4
+    groups = request.spec.objective_options.generations
+    if t.accumulation:
+        answers = micro * t.accumulation * processes
+        groups = groups or max((n for n in range(2, usual + 1) if answers % n == 0), default=usual)
+        accumulation = t.accumulation
+    else:
+        groups = groups or usual
+        whole = groups // math.gcd(groups, micro * processes)
+        accumulation = whole * max(1, round(target / (micro * processes * whole)))
+    made: Decided = {
+        "objective_options.generations": (groups, "TRL's default: so many answers to a prompt are compared" if groups == 8
+                                          else f"{'of a step that has so many' if gpu else 'fewer than on a GPU'}: answers to a prompt"),
+        "objective_options.completion_length": (256 if gpu else 64, "half of TRL's default: writing answers takes most of the time"
+                                                if gpu else "short: a CPU writes slowly"),
+    }  # fmt: skip
+    return made, accumulation
+
+
+def _why_checkpointing(request: Request, kind: str, checkpointing: bool) -> str:
+    if checkpointing:
+        return "the activations do not fit without"
+    refused = why_not(kind, request.spec.method.variant, "checkpointing")
+    return refused or "the activations fit, and steps are a quarter faster"
+
+
+def _kernels(request: Request) -> tuple[str, str]:
+    """The hub's kernels are code from elsewhere, so nobody gets them unasked."""
+    if request.cards is None:
+        return "none", "they are for GPUs"
+    if request.liger and request.stack == "current":
+        return "liger", "liger-kernel is installed: fused norms, rotary embeddings and activations"
+    return "none", "liger-kernel is not installed"
 
 
 def _attention(request: Request) -> tuple[str, str]:
@@ -109,10 +166,12 @@ def length_of(request: Request, k: Known) -> tuple[int, str]:
 
 
 def _packing(request: Request, k: Known, length: int, kind: str) -> tuple[bool, str]:
+    if request.spec.objective not in IMITATES:
+        return False, "pairs are not packed" if request.spec.objective != "grpo" else "prompts are not packed"
+    if refused := why_not(kind, request.spec.method.variant, "packing"):
+        return False, refused
     if not request.cards:
         return False, "on a CPU packing gains nothing"
-    if request.spec.objective == "dpo":
-        return False, "pairs are not packed"
     if request.lengths is None:
         return False, "the lengths of the rows are not known"
     packed = k.rows * request.lengths.mean / length

@@ -16,7 +16,8 @@ def disk_needed(spec: RunSpec, model: ModelFacts) -> int:
     """
     made = _shape(model)
     trained = static(made, spec).trained if made else model.parameters or model.size
-    checkpoints = spec.saving.keep + 1 if spec.saving.every else 0  # the old one goes after the new one is there
+    # The old one goes after the new one is there, and the best one stays
+    checkpoints = spec.saving.keep + 1 + bool(spec.evaluation.every) if spec.saving.every else 0
     return trained * 12 * checkpoints + trained * 4 + OTHERS
 
 

@@ -12,11 +12,11 @@ from engine.jobs import OFFLINE, job
 from engine.paths import cache_directory
 from engine.spec import RunSpec, to_yaml
 
-FORMAT = 1
+FORMAT = 2
 """Of what is cached: raised whenever engine.worker.memtrace would say something else about the same step."""
 PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "bitsandbytes")
 TRAINING = ("micro_batch", "accumulation", "max_length", "packing", "checkpointing", "optimizer", "precision", "attention",
-            "max_grad_norm")  # fmt: skip
+            "max_grad_norm", "fused_head", "compile")  # fmt: skip
 
 
 def exact(config: dict[str, Any], spec: RunSpec, ragged: bool | None = None) -> dict[str, Any]:
@@ -48,6 +48,7 @@ def _key(config: dict[str, Any], spec: RunSpec, ragged: bool) -> str:
         "method": spec.method.model_dump(),
         "training": {name: training[name] for name in TRAINING},
         "extra": spec.extra.model_dump(),
+        "objective": spec.objective,
         "compute": [spec.compute.processes, spec.compute.sharding],
         "ragged": ragged,
         "versions": {name: _version(name) for name in PACKAGES},

@@ -3,8 +3,11 @@
 import dataclasses
 
 from engine import catalog
+from engine.compatibility import refusals
 from engine.planner import rules
+from engine.planner.adapters import memory_note
 from engine.planner.memory import GIB
+from engine.planner.objectives import ESTIMATED
 from engine.planner.plan import RESERVED, Choice, Request
 from engine.planner.rules import Reason
 from engine.planner.trained import adapts_experts
@@ -13,9 +16,19 @@ from engine.spec import RunSpec
 KINDS = {"lora": "LoRA", "qlora": "QLoRA", "full": "full fine-tuning"}
 
 
-def notes(request: Request) -> tuple[str, ...]:
-    assumed = [] if request.rows is not None else ["No data was named: planned for 5,000 rows of full length."]
-    return (*assumed, *rules.advice(request.goal, request.rows))
+def notes(request: Request, spec: RunSpec) -> tuple[str, ...]:
+    """What the plan takes for granted. `spec` is what it recommends."""
+    found = [] if request.rows is not None else ["No data was named: planned for 5,000 rows of full length."]
+    if estimated := memory_note(spec.method):
+        found.append(estimated)
+    if spec.objective in ESTIMATED:
+        found.append(f"The memory of {spec.objective} is an estimate: read in TRL's code, measured nowhere.")
+    if spec.compute.sharding == "layers":
+        found.append(
+            "The memory of each card is an estimate: the layers as many on each, beside the embedding or the head."
+        )
+        found.append("The cards work one after another: it is as fast as one of them.")
+    return (*found, *rules.advice(request.goal, request.rows))
 
 
 def explained(request: Request, chosen: Choice, best: list[Choice], wanted: str | None) -> tuple[Reason, ...]:
@@ -54,11 +67,10 @@ def problems(request: Request, chosen: Choice) -> list[str]:
     if r.shape is None:
         kind = r.facts.config.get("model_type", "unknown")
         found.append(f"The closed form does not know {kind}: trace the real step with --exact.")
-    if r.shape and not runs(chosen.spec):
-        found.append(
-            f"TuneDeck plans {chosen.spec.objective} with {chosen.spec.compute.sharding}, but cannot train it yet."
-        )
     found += too_much(request, chosen)
+    found += [f"This cannot be trained: {text}." for text in (*refusals(chosen.spec), *_batches(chosen.spec))]
+    if chosen.spec.compute.sharding in ("zero2", "zero3"):
+        found.append("ZeRO needs DeepSpeed (pip install deepspeed); its memory is an estimate.")
     if chosen.spec.compute.sharding == "fsdp":
         found.append(
             "FSDP has not been seen on a GPU by TuneDeck yet; 4-bit weights are stored as bfloat16 for it (quant_storage)."
@@ -78,11 +90,22 @@ def problems(request: Request, chosen: Choice) -> list[str]:
         )
         if chosen.spec.method.dropout:
             found.append("peft adapts experts only without dropout: --set method.dropout=0")
-    if r.shape and r.shape.experts and chosen.spec.method.kind == "qlora":
+    if r.shape and r.shape.experts and chosen.spec.method.base:
         found.append("The experts of this model stay in 16 bits: bitsandbytes quantises only plain linear layers.")
-    if r.shape and not r.shape.family.quantizable and chosen.spec.method.kind == "qlora":
+    if r.shape and not r.shape.family.quantizable and chosen.spec.method.base:
         found.append(f"bitsandbytes does not quantise {r.shape.model_type}'s layers: QLoRA saves nothing.")
     return found
+
+
+def _batches(spec: RunSpec) -> list[str]:
+    """What TRL would refuse of the batch that an objective was given."""
+    t, groups = spec.training, spec.objective_options.generations
+    answers = (t.micro_batch or 1) * (t.accumulation or 1) * spec.compute.processes
+    if spec.objective == "kto" and t.micro_batch == 1:
+        return ["KTO compares the rows of a micro-batch with each other, which has to be 2 or more"]
+    if spec.objective == "grpo" and groups and answers % groups:
+        return [f"the {answers} answers of a step are no multiple of objective_options.generations, which is {groups}"]
+    return []
 
 
 def too_much(request: Request, chosen: Choice) -> list[str]:
@@ -107,8 +130,3 @@ def _way_out(need: float, count: int) -> list[str]:
     return [
         f"The smallest card that would do: {several}{card.name} ({card.memory:.0f} GiB). A smaller model would do as well."
     ]
-
-
-def runs(spec: RunSpec) -> bool:
-    """Whether the engine can run it."""
-    return spec.compute.sharding in ("ddp", "fsdp") and spec.objective in (None, "sft", "text", "dpo")

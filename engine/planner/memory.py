@@ -89,18 +89,23 @@ def batch_of(spec: RunSpec, longest: int | None = None) -> Batch:
     if t.packing:
         return Batch(t.micro_batch or 1, length, packed=True, masked=not (t.attention or "").startswith("flash"))
     length = min(length, longest or length)
+    if spec.objective == "grpo":  # the data has prompts only
+        length += spec.objective_options.completion_length or 0
     return Batch(t.micro_batch or 1, length, masked=(t.micro_batch or 1) > 1)
 
 
-def estimate(shape: Shape, spec: RunSpec, stack: Stack = "current", batch: Batch | None = None) -> Memory:
-    """The memory of one card. `spec` should be complete; what is open counts as the recommended value."""
+def estimate(
+    shape: Shape, spec: RunSpec, stack: Stack = "current", batch: Batch | None = None, cards: int = 1
+) -> Memory:
+    """The memory of one card. `spec` should be complete; what is open counts as the recommended value. `cards` is over how
+    many the layers are laid where the sharding is so."""
     batch = batch or batch_of(spec)
     fixed = static(shape, spec)
     if stack == "hf448":
         moments = _hf448(shape, spec, fixed, batch)
     else:
         rows = batch.rows * (2 if spec.objective in PAIRS else 1)
-        moments = step.moments(shape, spec, fixed, rows, batch.length, batch.packed, batch.masked)
+        moments = step.moments(shape, spec, fixed, rows, batch.length, batch.packed, batch.masked, cards)
         moments = with_objective(shape, spec, moments, batch.rows, batch.length)
     phase, parts = max(moments.items(), key=lambda item: sum(item[1].values()))
     passing = sum(parts.values()) - sum(parts.get(name, 0.0) for name in ("weights", "adapter", "optimizer"))
@@ -133,14 +138,14 @@ def _host(shape: Shape, spec: RunSpec) -> int:
     of which the largest file's worth is in use at once; an adapted FSDP model lies in main memory first."""
     each = 3 * GIB + min(5 * GIB, 2 * shape.parameters)
     if spec.compute.sharding == "fsdp":
-        each += 2 * shape.parameters if spec.method.kind != "qlora" else shape.parameters
+        each += shape.parameters if spec.method.base else 2 * shape.parameters
     return each * spec.compute.processes
 
 
 def _hf448(shape: Shape, spec: RunSpec, fixed: Static, batch: Batch) -> dict[str, dict[str, float]]:
-    kind = spec.method.kind or "lora"
+    kind = "full" if spec.method.kind == "full" else "qlora" if spec.method.base else "lora"
     # published QLoRA runs compute under autocast; `mixed` says so for the others
-    autocast = kind == "qlora" or spec.training.precision == "mixed"
+    autocast = spec.method.base is not None or spec.training.precision == "mixed"
     inputs = [one.inputs for one in adapted(shape, spec.method)] if kind != "full" else []
     kept = hf448.adapter_inputs(inputs, spec.method.rank or 16, bool(spec.method.dropout), autocast)
     return hf448.peak(

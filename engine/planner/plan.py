@@ -33,6 +33,7 @@ class Request:
     goal: Goal = "instructions"
     stack: Literal["current", "hf448"] = "current"
     flash: bool = False
+    liger: bool = False
     price: float | None = None
     """An hour of one card, in whatever money."""
 
@@ -78,15 +79,31 @@ def verdict(memory: Memory | None, card_gib: float | None) -> Fits:
     return "close" if need <= card_gib - RESERVED else "no"
 
 
+NAMES = {
+    "adalora": "AdaLoRA", "ia3": "IA3", "ptuning": "P-tuning", "vera": "VeRA", "oft": "OFT", "boft": "BOFT", "loha": "LoHa",
+    "lokr": "LoKr", "hra": "HRA", "randlora": "RandLoRA", "shira": "SHiRA", "miss": "MiSS", "delora": "DeLoRA", "road": "RoAd",
+    "fourierft": "FourierFT", "ln_tuning": "LN tuning", "dora": "DoRA", "rslora": "rsLoRA", "pissa": "PiSSA", "lora+": "LoRA+",
+}  # fmt: skip
+"""Of methods, and of variants of LoRA, as people write them."""
+
+
 def method_name(spec: RunSpec) -> str:
-    """`LoRA r16`, `QLoRA r16`, `full`, as people say it."""
+    """`LoRA r16`, `QLoRA r16`, `prefix 20`, `full`, as people say it."""
     method = spec.method
     if method.kind == "full":
         precision = spec.training.precision
         return "full" if precision == "mixed" else f"full, {precision} weights"
-    name = {"dora": "DoRA", "rslora": "rsLoRA"}.get(method.variant or "", "LoRA")
-    bits = " 8-bit" if method.base and method.base.bits == 8 else ""
-    return f"{'Q' if method.kind == 'qlora' else ''}{name}{bits} r{method.rank}"
+    lora = method.kind in (None, "lora", "qlora")
+    name = NAMES.get(method.variant or "", "LoRA") if lora else NAMES.get(method.kind or "", str(method.kind))
+    quantised = method.base is not None
+    parts = [f"Q{name}" if lora and quantised else name]
+    if method.base and (not lora or method.base.bits == 8):
+        parts.append(f"{method.base.bits}-bit")
+    if method.rank:
+        parts.append(f"r{method.rank}")
+    if method.virtual_tokens:
+        parts.append(str(method.virtual_tokens))
+    return " ".join(parts)
 
 
 def cost_of(plan: Plan) -> float | None:

@@ -9,11 +9,12 @@ import math
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from engine.compatibility import refusals, why_not
 from engine.planner import rules
 from engine.planner.calibrate import correction
 from engine.planner.complete import Known, complete
 from engine.planner.costs import History, card_name, changed, measured, what_if
-from engine.planner.decide import Tier, decided, known_of, length_of, rows_a_step
+from engine.planner.decide import Tier, decided, known_of, least, length_of, rows_a_step
 from engine.planner.explain import explained, notes, problems, too_much
 from engine.planner.memory import GIB, from_trace
 from engine.planner.plan import Choice, Plan, Request, verdict
@@ -21,6 +22,7 @@ from engine.planner.rules import Reason
 from engine.spec import Sharding
 
 MICRO_BATCHES = (16, 8, 4, 2, 1)
+OF_METHOD = ("rank", "alpha", "dropout", "targets", "variant", "virtual_tokens", "quantization")
 
 
 FULL = (Tier("full", "mixed"), Tier("full", "mixed", "adamw_8bit"))
@@ -32,11 +34,10 @@ def recommend(request: Request, history: History = ()) -> Plan:
     """The plan for a request. `history` are past runs of this machine: what was predicted for them and what was measured."""
     k = known_of(request)
     wanted = rules.prefers_full(k.parameters, k.rows, request.goal)
-    order: tuple[Tier, ...] = (*FULL, *ADAPTERS, *FULL_BF16) if wanted else (*ADAPTERS, *FULL, *FULL_BF16)
-    order = tuple(tier for tier in order if _allowed(tier, request))
+    order = tuple(tier for tier in _tiers(request, wanted is not None) if _allowed(tier, request))
     best = _distinct(one for tier in order if (one := _best(request, k, tier, history)) is not None)
     if not best:
-        best = [_one(request, k, order[0] if order else Tier("lora"), 1, True, 1, "ddp", history)]
+        best = [_one(request, k, Tier(request.spec.method.kind or "lora"), 1, True, 1, "ddp", history)]
     chosen = next((c for c in best if c.fits in ("yes", "unknown")), None) or next(
         (c for c in best if c.fits == "close"), best[-1]
     )
@@ -51,16 +52,24 @@ def recommend(request: Request, history: History = ()) -> Plan:
     learned = correction(history, card_name(request), chosen.spec.method.kind or "lora", "device")
     said = learned.sentence if request.cards else ""
     return Plan(request, chosen, tuple(others[:8]), tuple(problems(request, chosen)), nearest, learned.band, said,
-                notes(request), _uncorrected(request, chosen))  # fmt: skip
+                notes(request, chosen.spec), _uncorrected(request, chosen))  # fmt: skip
+
+
+def _tiers(request: Request, full_first: bool) -> tuple[Tier, ...]:
+    """The ways to train in the order of preference; a method that is none of the usual three is the only one."""
+    kind = request.spec.method.kind
+    if kind not in (None, "full", "lora", "qlora"):
+        return (Tier(kind),)
+    return (*FULL, *ADAPTERS, *FULL_BF16) if full_first else (*ADAPTERS, *FULL, *FULL_BF16)
 
 
 def with_trace(plan: Plan, traced: dict[str, Any]) -> Plan:
     """The plan with what a trace found, where the closed form had nothing to say."""
     if plan.choice.memory is not None:
         return plan
-    cards, size = plan.request.cards, 2 if plan.choice.spec.method.kind == "qlora" else 4
+    cards, size = plan.request.cards, 2 if plan.choice.spec.method.base else 4
     parameters = plan.request.facts.parameters or traced["weights"] // 2
-    trained = traced["adapter"] // size or parameters
+    trained = traced["gradients"] // size if traced["adapter"] else parameters
     memory = from_trace(traced, parameters, trained)
     choice = dataclasses.replace(plan.choice, memory=memory, fits=verdict(memory, cards.memory if cards else None))
     said = (*too_much(plan.request, choice), *(text for text in plan.problems if "--exact" not in text))
@@ -106,6 +115,8 @@ def _allowed(tier: Tier, request: Request) -> bool:
     kind, t = spec.method.kind, spec.training
     if kind is not None and tier.kind != kind:
         return False
+    if kind is None and refusals(changed(spec, {"method": {"kind": tier.kind}})):
+        return False
     if tier.kind != "full":
         return True
     if spec.method.variant or spec.method.modules_to_save or spec.method.rank or spec.extra.peft:
@@ -124,7 +135,9 @@ def _allowed(tier: Tier, request: Request) -> bool:
 def _layouts(request: Request) -> Iterator[tuple[int, Sharding]]:
     """(processes, sharding), the simplest first."""
     compute, count = request.spec.compute, request.cards.count if request.cards else 1
-    if compute.processes > 1 or compute.sharding != "ddp":
+    if compute.sharding == "layers":
+        yield 1, "layers"
+    elif compute.processes > 1 or compute.sharding != "ddp":
         yield compute.processes if compute.processes > 1 else count, compute.sharding
     elif count == 1:
         yield 1, "ddp"
@@ -141,13 +154,9 @@ def _best(request: Request, k: Known, tier: Tier, history: History) -> Choice | 
     found: list[Choice] = []
     target = rows_a_step(k, tier.kind)
     for processes, sharding in _layouts(request):
-        for checkpointing in (
-            _checkpointing(k, request.shape is not None) if t.checkpointing is None else (t.checkpointing,)
-        ):
-            for micro in (
-                _micro_batches(k, target, request.shape is not None) if t.micro_batch is None else (t.micro_batch,)
-            ):
-                if t.micro_batch is None and micro > 1 and micro * processes > max(target, processes):
+        for checkpointing in _checkpointing(request, k, tier.kind) if t.checkpointing is None else (t.checkpointing,):
+            for micro in _micro_batches(request, k, target) if t.micro_batch is None else (t.micro_batch,):
+                if t.micro_batch is None and micro > least(request) and micro * processes > max(target, processes):
                     continue
                 found.append(_one(request, k, tier, micro, checkpointing, processes, sharding, history))
         if any(c.fits == "yes" for c in found):
@@ -159,18 +168,22 @@ def _best(request: Request, k: Known, tier: Tier, history: History) -> Choice | 
     return min(found, key=lambda c: (round(c.device_gib or math.inf, 1), -_pace(c)[0]), default=None)
 
 
-def _micro_batches(k: Known, target: int, known: bool) -> tuple[int, ...]:
+def _micro_batches(request: Request, k: Known, target: int) -> tuple[int, ...]:
     """All on a GPU, one where its memory cannot be told; on a CPU the whole step at once, which has room for it."""
     if not k.gpu:
-        return (target,)
-    return MICRO_BATCHES if known else (1,)
+        return (max(target, least(request)),)
+    if request.shape is None:
+        return (least(request),)
+    return tuple(micro for micro in MICRO_BATCHES if micro >= least(request))
 
 
-def _checkpointing(k: Known, known: bool) -> tuple[bool, ...]:
-    """Both on a GPU, where memory decides; on a CPU by the size of the model."""
+def _checkpointing(request: Request, k: Known, kind: str) -> tuple[bool, ...]:
+    """Both on a GPU, where memory decides; on a CPU by the size of the model; never where the method cannot."""
+    if why_not(kind, request.spec.method.variant, "checkpointing"):
+        return (False,)
     if not k.gpu:
         return (k.parameters >= 500_000_000,)
-    return (False, True) if known else (True,)
+    return (True,) if request.shape is None else (False, True)
 
 
 def _pace(choice: Choice) -> tuple[float, int]:
@@ -207,6 +220,9 @@ def _variants(request: Request, k: Known, chosen: Choice, history: History) -> l
 def _nearest(request: Request, history: History) -> Choice | None:
     """The nearest choice that fits: one given field released, in the order in which it hurts least; else all of them."""
     spec = request.spec
+    usual = spec.method.kind in ("lora", "qlora", "full")
+    # what another method was given, the usual ones may not have
+    unnamed: dict[str, Any] = dict.fromkeys(("kind", "quantization") if usual else ("kind", *OF_METHOD))
     releases: list[dict[str, dict[str, Any]]] = [
         {"training": {"micro_batch": None}},
         {"training": {"checkpointing": None}},
@@ -214,8 +230,8 @@ def _nearest(request: Request, history: History) -> Choice | None:
         {"training": {"optimizer": None}},
         {"method": {"rank": None, "alpha": None}},
         {"training": {"max_length": None}},
-        {"method": {"kind": None}},
-        {"method": {"kind": None, "rank": None, "alpha": None},
+        {"method": unnamed},
+        {"method": unnamed | {"rank": None, "alpha": None},
          "training": {"micro_batch": None, "checkpointing": None, "max_length": None, "optimizer": None, "precision": None}},
     ]  # fmt: skip
     for release in releases:
@@ -236,7 +252,7 @@ def _nearest(request: Request, history: History) -> Choice | None:
 def _fitting(request: Request, history: History) -> Choice | None:
     k = known_of(request)
     for fits in ("yes", "close"):
-        for tier in (*ADAPTERS, *FULL, *FULL_BF16):
+        for tier in _tiers(request, full_first=False):
             if _allowed(tier, request):
                 one = _best(request, k, tier, history)
                 if one and one.fits == fits:

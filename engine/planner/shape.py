@@ -6,7 +6,7 @@ Each family's facts were read in its class in the installed transformers; a test
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from engine.errors import ModelError
+from engine.errors import ModelError, SpecError
 
 Norm = Literal["rms", "gemma", "layer"]
 
@@ -95,6 +95,8 @@ FAMILIES = {
     "qwen3_moe": Family(bias=("attention_bias", "attention_bias", False), qk_norm="head"),
     "gpt_oss": Family(bias=("attention_bias", "attention_bias", True), sdpa=False, sinks=True),
 }  # fmt: skip
+MIXTURES = ("mixtral", "qwen2_moe", "qwen3_moe", "gpt_oss")
+"""Families with routed experts."""
 _DEFAULTS: dict[str, dict[str, Any]] = {
     "qwen3": {"head_dim": 128},
     "gemma": {"head_dim": 256},
@@ -255,6 +257,33 @@ def attention_names(config: dict[str, Any]) -> list[str]:
     return list(dict.fromkeys(family.names[: 2 if family.qkv == "fused" else 4]))
 
 
+def feeds_forward(made: Shape, one: Linear) -> bool:
+    """Whether a matrix belongs to the MLP: IA3 scales what goes into it, not what comes out."""
+    return one not in made.linears[: 2 if made.family.qkv == "fused" else 4]
+
+
+def ia3_names(config: dict[str, Any]) -> list[str]:
+    """What (IA)^3 scales: keys, values and what goes into the last matrix of the MLP (Liu et al. 2022, 3.3). Where one matrix
+    makes queries, keys and values, all of them, as peft has it for these families.
+
+    Raises SpecError for a family that the closed form does not know: which of its matrices those are has to be said.
+    """
+    text = config.get("text_config") or config
+    kind = str(text.get("model_type"))
+    family = FAMILIES.get(kind)
+    if family is None:
+        raise SpecError(
+            "It is not known what IA3 would scale here",
+            f"model_type is {kind}; its keys, values and the last matrix of its MLP are wanted.",
+            "Name them: method.targets=[k_proj,v_proj,down_proj].",
+        )
+    attention = list(family.names[:1] if family.qkv == "fused" else family.names[1:3])
+    if kind in MIXTURES:  # the experts' matrices are one parameter, which peft cannot scale
+        return attention
+    last = family.names[-1]
+    return [*attention, f"mlp.{last}" if last in family.names[:-1] else last]
+
+
 class _Reader:
     """Sizes by any of the names that config.json files use for them."""
 
@@ -306,7 +335,7 @@ def _window(text: dict[str, Any]) -> int | None:
 
 def _experts(kind: str, read: _Reader) -> tuple[int, int, int, int]:
     """How many experts there are, how many see a token, how wide they are, how wide the shared one is."""
-    if kind not in ("mixtral", "qwen2_moe", "qwen3_moe", "gpt_oss"):
+    if kind not in MIXTURES:
         return 0, 0, 0, 0
     own = kind in ("mixtral", "gpt_oss")
     experts = read.size(

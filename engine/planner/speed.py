@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from engine.planner.adapters import LORA_LIKE
 from engine.planner.calibrate import CPU, PastRun, correction
 from engine.planner.shape import Shape, shape
 from engine.spec import RunSpec
@@ -155,6 +156,8 @@ def _no_estimate(spec: RunSpec, cards: "Cards | None") -> str | None:
     """Why nothing can be said, if so."""
     if spec.objective not in (None, "sft", "text"):
         return f"no estimate: how fast {spec.objective} is was not looked into"
+    if spec.method.kind not in (None, "full", *LORA_LIKE):
+        return f"no estimate: how fast {spec.method.kind} is was not looked into"
     if cards is None:
         return None
     if cards.card is None:
@@ -179,7 +182,7 @@ def _step_seconds(made: Shape, spec: RunSpec, card: "Card", tokens: float, lengt
     sweeps = 3 + recompute  # a backward has twice the kernels and the traffic of a forward, whatever is frozen
     between = sweeps * BETWEEN * made.layers * made.hidden * tokens * math.sqrt(A100_BANDWIDTH / card.bandwidth)
     seconds = max(compute + between, sweeps * LAUNCH * made.layers)
-    if kind == "qlora":
+    if spec.method.base:
         small = made.layers * sum(one.inputs * one.outputs for one in made.linears if not one.experts)
         seconds += (2 + recompute) * small * DEQUANTISE * A100_BANDWIDTH / card.bandwidth
     update = made.parameters * OPTIMIZER_BYTES / (card.bandwidth * 1e9) if kind == "full" else 0.0

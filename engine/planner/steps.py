@@ -13,7 +13,9 @@ def validation_rows(validation: float | str | None, rows: int) -> int:
 
 
 def steps_for(spec: RunSpec, train_rows: int) -> int:
-    """Optimizer steps of the run without packing (an upper bound with it)."""
+    """Optimizer steps of the run without packing (an upper bound with it). GRPO's batches count answers, several to a row."""
     training = spec.training
+    if spec.objective == "grpo":
+        train_rows *= spec.objective_options.generations or 1
     batch = (training.micro_batch or 1) * (training.accumulation or 1) * spec.compute.processes
     return training.max_steps or max(1, math.ceil(math.ceil(train_rows / batch) * (training.epochs or 1)))

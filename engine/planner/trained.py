@@ -6,7 +6,9 @@ and transformers 5.23 (optimizer names).
 
 from dataclasses import dataclass
 
-from engine.planner.shape import Linear, Shape
+from engine.methods import METHODS
+from engine.planner.adapters import beside, frozen, of_matrix, rank_of
+from engine.planner.shape import Linear, Shape, feeds_forward
 from engine.spec import MethodSpec, RunSpec
 
 NF4_BLOCK, DOUBLE_BLOCK = 64, 256
@@ -31,6 +33,8 @@ class Static:
 
 def adapted(shape: Shape, method: MethodSpec) -> list[Linear]:
     """The matrices of one block that get an adapter: `all-linear` is every nn.Linear but the head (peft)."""
+    if method.kind and "targets" not in METHODS[method.kind].fields:
+        return []
     plain = [one for one in shape.linears if not one.experts]
     if method.targets in (None, "all-linear"):
         gate = [Linear("shared_expert_gate", shape.hidden, 1)] if shape.shared_intermediate else []
@@ -40,6 +44,8 @@ def adapted(shape: Shape, method: MethodSpec) -> list[Linear]:
     else:
         given = [method.targets] if isinstance(method.targets, str) else method.targets
         names = {name.rpartition(".")[2] for name in given}
+        beyond = {name.rpartition(".")[2] for name in given if ".mlp." in f".{name}"}  # GPT-2 has two of one name
+        plain = [one for one in plain if one.name not in beyond or feeds_forward(shape, one)]
     return [one for one in plain if one.name in names]
 
 
@@ -51,17 +57,22 @@ def adapts_experts(shape: Shape, method: MethodSpec) -> bool:
 
 
 def adapter_parameters(shape: Shape, method: MethodSpec) -> int:
-    """LoRA: rank x (in + out) a matrix (Hu et al. 2021, 4.1); DoRA adds a magnitude for each output (Liu et al. 2024)."""
-    rank = method.rank or 16
-    dora = method.variant == "dora"
-    each = sum(rank * (one.inputs + one.outputs) + dora * one.outputs for one in adapted(shape, method))
-    return shape.layers * each + sum(
-        rank * (one.inputs + one.outputs) + dora * one.outputs for one in aside(shape, method)
+    """LoRA: rank x (in + out) a matrix (Hu et al. 2021, 4.1); DoRA adds a magnitude for each output (Liu et al. 2024). The
+    others: engine.planner.adapters."""
+    each = sum(_trained(shape, one, method) for one in adapted(shape, method))
+    return (
+        shape.layers * each + sum(_trained(shape, one, method) for one in aside(shape, method)) + beside(shape, method)
     )
+
+
+def _trained(shape: Shape, one: Linear, method: MethodSpec) -> int:
+    return of_matrix(one, method, scales_input=feeds_forward(shape, one))
 
 
 def aside(shape: Shape, method: MethodSpec) -> list[Linear]:
     """Matrices that get an adapter and that text does not pass through: those of a vision tower."""
+    if method.kind and "targets" not in METHODS[method.kind].fields:
+        return []
     if method.targets in (None, "all-linear"):
         return list(shape.other_linears)
     names = {one.name for one in adapted(shape, method)}
@@ -110,11 +121,14 @@ def static(shape: Shape, spec: RunSpec) -> Static:
         adapter = 0
         largest = max(shape.embedding, *(one.parameters for one in shape.linears))
     else:
-        size = 2 if method.kind == "qlora" else 4
-        whole, lora = saved_modules(shape, method), adapter_parameters(shape, method)
-        trained = lora + whole
-        adapter = lora * size + whole * size
-        largest = max([(method.rank or 16) * max(one.inputs, one.outputs) for one in adapted(shape, method)] or [0])
+        # over a quantised base TRL makes them bf16, and norms are of the base's type
+        norms = method.kind == "ln_tuning" and spec.training.precision in (None, "bf16")
+        size = 2 if method.base or norms else 4
+        whole, own = saved_modules(shape, method), adapter_parameters(shape, method)
+        matrices = adapted(shape, method)
+        trained = own + whole
+        adapter = trained * size + frozen(matrices, shape, method)
+        largest = max([rank_of(method) * max(one.inputs, one.outputs) for one in matrices] or [beside(shape, method)])
         largest = max(largest, whole)
     optimizer, transient = optimizer_bytes(spec.training.optimizer or "adamw_torch_fused", trained, size, largest)
     if method.kind == "full" and "8bit" in (spec.training.optimizer or "") and optimizer:
@@ -123,10 +137,10 @@ def static(shape: Shape, spec: RunSpec) -> Static:
     if method.kind == "full" and "adafactor" in (spec.training.optimizer or ""):
         optimizer = _adafactor(shape)
         transient += 4 * shape.linears[-1].parameters  # a local variable of the matrix before
-    total = shape.parameters + (adapter // size if adapter else 0)
+    total = shape.parameters + (trained if method.kind != "full" else 0)
     moving = trained  # what gets gradients
     if method.kind != "full":
-        moving -= sum((method.rank or 16) * (one.inputs + one.outputs) for one in aside(shape, method))
+        moving -= sum(_trained(shape, one, method) for one in aside(shape, method))
         optimizer, transient = optimizer_bytes(spec.training.optimizer or "adamw_torch_fused", moving, size, largest)
     return Static(weights, adapter, moving * size, optimizer, transient, trained, total)
 

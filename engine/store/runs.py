@@ -100,7 +100,7 @@ def params(db: sqlite3.Connection, run_id: str) -> list[tuple[str, str | None]]:
     """The specification as a person reads it, flattened: path and value. How it would quantise is left out if it does not."""
     rows = db.execute(
         "SELECT path, value FROM params JOIN runs ON runs.id = run_id WHERE run_id = ?"
-        " AND (method = 'qlora' OR path NOT LIKE 'method.quantization.%') ORDER BY path", (run_id,))  # fmt: skip
+        " AND NOT (path LIKE 'method.quantization%' AND (value IS NULL OR method IN ('full', 'lora'))) ORDER BY path", (run_id,))  # fmt: skip
     return [(r[0], r[1]) for r in rows]
 
 
@@ -121,6 +121,14 @@ def set_running(db: sqlite3.Connection, run_id: str, time: float) -> None:
     db.execute(
         "UPDATE runs SET started_at = coalesce(started_at, ?), status = iif(status IN ('queued', 'starting'), 'running',"
         " status) WHERE id = ?", (time, run_id))  # fmt: skip
+
+
+def add_environment(db: sqlite3.Connection, run_id: str, found: Row) -> None:
+    """Add to the run's environment, part by part: what was there before and is not in `found` stays."""
+    db.execute(
+        "UPDATE runs SET environment = json_patch(coalesce(environment, '{}'), ?) WHERE id = ?",
+        (json.dumps(finite(found)), run_id),
+    )
 
 
 def set_device(db: sqlite3.Connection, run_id: str, device: str, total_gib: float) -> None:

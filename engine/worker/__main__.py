@@ -5,7 +5,7 @@ Exit codes: 0 finished or stopped, 1 failed. The last event says how it ended, w
 
 import argparse
 import contextlib
-import ctypes
+import dataclasses
 import errno
 import importlib.metadata
 import os
@@ -19,15 +19,25 @@ from pathlib import Path
 
 import yaml
 
-from engine.errors import DataError, ModelError, SpecError, TuneDeckError
+from engine.errors import DataError, ModelError, SpaceError, SpecError, TuneDeckError
 from engine.events import Failed, Started, Stopped
-from engine.processes import start_time
+from engine.processes import die_with_parent, start_time
 from engine.spec import RunSpec, apply_sets, parse
 from engine.text import clean
 from engine.worker.reporter import Reporter
 
 FULL = 1 << 20
 """A disk with less free space than this, in bytes, is why a write failed."""
+CUDA_IS_FULL = ("CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+"""How CUDA says that it has no memory left where it is not torch's allocator that asked for it."""
+SMALLER = "Lower training.micro_batch or training.max_length, checkpoint, or use qlora."
+OUT_OF_MEMORY = {
+    "load": ("while loading the model", "Use qlora, a smaller model, or several cards (compute.sharding)."),
+    "train": ("while training", SMALLER),
+    "evaluate": ("while evaluating", SMALLER),
+    "save": ("while saving", "Saving needs room for a copy: lower training.micro_batch or training.max_length. The last "
+             "checkpoint is whole."),
+}  # fmt: skip
 PACKAGES = ("tunedeck", "torch", "transformers", "trl", "peft", "datasets", "bitsandbytes", "accelerate")
 
 
@@ -40,7 +50,7 @@ def main() -> int:
     options = parser.parse_args()
     rank = int(os.environ.get("RANK", "0"))
     if "TORCHELASTIC_RUN_ID" in os.environ:
-        _die_with_parent()
+        die_with_parent()
     stop = _stop_on_sigterm(options.run_dir)
     reporter = Reporter(options.run_dir, options.attempt, rank)
     try:
@@ -49,7 +59,7 @@ def main() -> int:
         reporter.phase("import", "torch, transformers, trl")
         return _train(spec, reporter, stop, options.resume_from)
     except BaseException as error:  # KeyboardInterrupt and SystemExit too: the last event says how it ended
-        reporter.say_last(explain(error, shutil.disk_usage(options.run_dir).free))
+        reporter.say_last(explain(error, shutil.disk_usage(options.run_dir).free, reporter.doing))
         with contextlib.suppress(OSError):  # output.log may lie on the disk that is full
             traceback.print_exception(error, limit=0 if isinstance(error, TuneDeckError) else None)
         return 1
@@ -63,14 +73,6 @@ def _train(spec: RunSpec, reporter: Reporter, stop: Callable[[], bool], resume_f
     except StopRequested:
         reporter.say_last(Stopped(int(resume_from.rpartition("-")[2] or 0), resume_from))
     return 0
-
-
-def _die_with_parent() -> None:
-    """The ranks of a torchrun agent die with it: the kernel kills this process when its parent ends (Linux)."""
-    parent = os.getppid()
-    ctypes.CDLL(None, use_errno=True).prctl(1, signal.SIGKILL)  # 1: PR_SET_PDEATHSIG
-    if os.getppid() != parent:
-        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _stop_on_sigterm(run_dir: Path) -> Callable[[], bool]:
@@ -113,25 +115,36 @@ def _ran_out() -> bool:
     return torch is not None and torch.cuda.is_initialized() and torch.cuda.memory_stats().get("num_ooms", 0) > 0
 
 
-def explain(error: BaseException, free: int) -> Failed:
-    """What went wrong as an event: kind, a sentence, and what to do. `free` is the disk space left, bytes."""
+def explain(error: BaseException, free: int, phase: str = "") -> Failed:
+    """What went wrong in a phase as an event: kind, a sentence, and what to do. `free` is the disk space left, bytes."""
+    failed = _out_of_memory(error, phase) or _explained(error, free)
+    return dataclasses.replace(failed, phase=phase)
+
+
+def _out_of_memory(error: BaseException, phase: str) -> Failed | None:
+    """Whose memory ran out, the GPU's or the host's, and while doing what; None if it is another error."""
+    text = _sentence(error)
+    on_gpu = any(type(one).__name__ == "OutOfMemoryError" for one in _chain(error)) or (
+        isinstance(error, RuntimeError) and (_ran_out() or any(said in text for said in CUDA_IS_FULL))
+    )
+    if not on_gpu and not isinstance(error, MemoryError):
+        return None
+    what, hint = OUT_OF_MEMORY.get(phase, (f"in phase {phase or 'start'}", SMALLER))
+    whose = "CUDA ran out of memory" if on_gpu else "The host ran out of memory"
+    return Failed("oom", f"{whose} {what}. {text}", hint, device="gpu" if on_gpu else "host")
+
+
+def _sentence(error: BaseException) -> str:
+    return clean(f"{type(error).__name__}: {error}".split("\n")[0], keep_lines=False)[:400]
+
+
+def _explained(error: BaseException, free: int) -> Failed:
     names = {cls.__name__ for one in _chain(error) for cls in type(one).__mro__}
-    text = clean(f"{type(error).__name__}: {error}".split("\n")[0], keep_lines=False)[:400]
+    text = _sentence(error)
     if isinstance(error, TuneDeckError):
-        kind = (
-            "data"
-            if isinstance(error, DataError)
-            else "config"
-            if isinstance(error, SpecError | ModelError)
-            else "other"
-        )
+        kinds = {DataError: "data", SpecError: "config", ModelError: "config", SpaceError: "disk"}
+        kind = next((name for cls, name in kinds.items() if isinstance(error, cls)), "other")
         return Failed(kind, clean(f"{error.title}. {error.message}", keep_lines=False), error.hint)
-    if (
-        "OutOfMemoryError" in names
-        or isinstance(error, MemoryError)
-        or (isinstance(error, RuntimeError) and _ran_out())
-    ):
-        return Failed("oom", text, "Lower training.micro_batch or training.max_length, checkpoint, or use qlora.")
     if "NonFiniteLoss" in names:
         return Failed("nonfinite", text, "Lower training.learning_rate, raise training.warmup, or look at the data.")
     # torch and safetensors have errors of their own for a write that found no room

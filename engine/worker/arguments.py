@@ -6,15 +6,31 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig
 
+from engine import trackers
 from engine.errors import SpecError
-from engine.models import ModelFacts
-from engine.planner.shape import attention_names
 from engine.spec import RunSpec
 
 FSDP = {"version": 2, "auto_wrap_policy": "TRANSFORMER_BASED_WRAP", "reshard_after_forward": True,
         "state_dict_type": "FULL_STATE_DICT"}  # fmt: skip
+
+ZERO = ("zero2", "zero3")
+
+
+def deepspeed_config(stage: int) -> dict[str, Any]:
+    """DeepSpeed's ZeRO of that stage; what is auto, transformers fills from its own arguments."""
+    zero: dict[str, Any] = {"stage": stage, "overlap_comm": True, "contiguous_gradients": True}
+    if stage == 3:
+        zero["stage3_gather_16bit_weights_on_model_save"] = True  # else the model that is saved is empty
+        sizes = ("reduce_bucket_size", "stage3_prefetch_bucket_size", "stage3_param_persistence_threshold")
+        zero |= dict.fromkeys(sizes, "auto")
+    counts = ("train_batch_size", "train_micro_batch_size_per_gpu", "gradient_accumulation_steps", "gradient_clipping")
+    return {
+        "zero_optimization": zero,
+        "bf16": {"enabled": "auto"},
+        "zero_allow_untested_optimizer": True,  # the optimizer is the one of the specification, made by transformers
+        **dict.fromkeys(counts, "auto"),
+    }
 
 
 def training_arguments(spec: RunSpec, checkpoints: Path, rows: int, evaluate: bool) -> dict[str, Any]:
@@ -24,7 +40,7 @@ def training_arguments(spec: RunSpec, checkpoints: Path, rows: int, evaluate: bo
     eval_every = steps_of(spec.evaluation.every, rows, batch) if evaluate else 0
     save_every = steps_of(spec.saving.every, rows, batch)
     cuda = spec.compute.devices != "cpu" and torch.cuda.is_available()
-    return {
+    arguments = {
         "output_dir": str(checkpoints),
         "learning_rate": t.learning_rate,
         "num_train_epochs": t.epochs,
@@ -32,9 +48,9 @@ def training_arguments(spec: RunSpec, checkpoints: Path, rows: int, evaluate: bo
         "per_device_train_batch_size": t.micro_batch,
         "per_device_eval_batch_size": t.micro_batch,
         "gradient_accumulation_steps": t.accumulation,
-        "max_length": t.max_length,
         "gradient_checkpointing": t.checkpointing,
         "optim": t.optimizer,
+        "torch_compile": bool(t.compile),
         "bf16": t.precision != "fp32",
         "lr_scheduler_type": t.schedule,
         "warmup_steps": t.warmup,
@@ -57,9 +73,24 @@ def training_arguments(spec: RunSpec, checkpoints: Path, rows: int, evaluate: bo
         "save_total_limit": None,  # the callback deletes old ones, after the new one is announced
         "fsdp": spec.compute.sharding == "fsdp" or None,
         "fsdp_config": dict(FSDP) if spec.compute.sharding == "fsdp" else None,
+        "deepspeed": deepspeed_config(int(spec.compute.sharding[-1])) if spec.compute.sharding in ZERO else None,
         "metric_for_best_model": "eval_loss" if spec.evaluation.early_stopping else None,
         "greater_is_better": False if spec.evaluation.early_stopping else None,
     }
+    if t.kernels == "liger":
+        arguments["use_liger_kernel"] = True
+    if t.group_by_length:
+        arguments["train_sampling_strategy"] = "group_by_length"
+    if spec.objective_options.beta is not None:
+        arguments["beta"] = spec.objective_options.beta
+    return arguments | trackers.arguments(spec)
+
+
+def checked(arguments: dict[str, Any], cls: Any, spec: RunSpec) -> dict[str, Any]:
+    """The arguments with `extra.trainer` over them. Raises SpecError for a name that the installed class does not have."""
+    arguments = arguments | spec.extra.trainer
+    known(arguments, cls, "extra.trainer")
+    return arguments
 
 
 def known(arguments: dict[str, Any], cls: Any, where: str) -> None:
@@ -75,27 +106,17 @@ def known(arguments: dict[str, Any], cls: Any, where: str) -> None:
             )
 
 
+def set_rhythm(arguments: Any, spec: RunSpec, rows: int) -> None:
+    """Fractions of an epoch anew, for the rows that packing has left."""
+    batch = (spec.training.micro_batch or 1) * (spec.training.accumulation or 1) * spec.compute.processes
+    if arguments.eval_steps and spec.evaluation.every and spec.evaluation.every < 1:
+        arguments.eval_steps = steps_of(spec.evaluation.every, rows, batch)
+    if spec.saving.every and spec.saving.every < 1:
+        arguments.save_steps = steps_of(spec.saving.every, rows, batch)
+
+
 def steps_of(every: float | None, rows: int, batch: int) -> int:
     """`every` as optimizer steps: itself, or that fraction of an epoch if it is below 1; 0 is never."""
     if not every:
         return 0
     return int(every) if every >= 1 else max(1, round(every * rows / batch))
-
-
-def peft_config(spec: RunSpec, facts: ModelFacts) -> LoraConfig | None:
-    """The adapter of LoRA and QLoRA, None for full fine-tuning. Raises SpecError for an unknown `extra.peft`."""
-    m = spec.method
-    if m.kind == "full":
-        return None
-    arguments = {
-        "r": m.rank,
-        "lora_alpha": m.alpha,
-        "lora_dropout": m.dropout,
-        "target_modules": attention_names(facts.config) if m.targets == "attention" else m.targets or "all-linear",
-        "modules_to_save": m.modules_to_save or None,
-        "use_dora": m.variant == "dora",
-        "use_rslora": m.variant == "rslora",
-        "task_type": "CAUSAL_LM",
-    } | spec.extra.peft
-    known(arguments, LoraConfig, "extra.peft")
-    return LoraConfig(**arguments)

@@ -1,6 +1,6 @@
 """What the trainer does, told as events; the request to stop, obeyed; checkpoints, announced once complete."""
 
-import math
+import os
 import resource
 import shutil
 import time
@@ -10,28 +10,28 @@ from typing import Any
 
 import torch
 from transformers import TrainerCallback
+from trl.trainer.utils import compute_flops_per_token, compute_mfu, get_peak_flops
 
-from engine.events import Checkpoint, Memory, Metric, Sample
+from engine.events import Checkpoint, Memory, Metric, Notice
 from engine.hardware import GIB, ram_total
+from engine.health import best_evaluation, better_before
+from engine.worker.guards import any_rank, evaluations, state_tensors
 from engine.worker.reporter import Reporter
 
 SKIPPED = ("epoch", "eval_epoch", "total_flos")
 
 
-class NonFiniteLoss(Exception):
-    """The loss became NaN or infinite."""
-
-
 class ReportingCallback(TrainerCallback):
-    """Reports to the reporter. `stop` says whether somebody asked to stop; `sample` generates answers to prompts."""
+    """Reports to the reporter. `stop` says whether somebody asked to stop.
 
-    def __init__(
-        self, reporter: Reporter, keep: int, stop: Callable[[], bool], sample: Callable[[int], list[Sample]]
-    ) -> None:
+    A file CHECKPOINT in the run directory asks for a checkpoint at the end of the step; the run goes on.
+    """
+
+    def __init__(self, reporter: Reporter, keep: int, stop: Callable[[], bool]) -> None:
         self._reporter = reporter
         self._keep = keep
         self._stop = stop
-        self._sample = sample
+        self._wanted = reporter.run_dir / "CHECKPOINT"
         self._saved: list[Checkpoint] = []
         self._eval_loss: tuple[int, float] | None = None
         self._began = 0.0
@@ -39,12 +39,14 @@ class ReportingCallback(TrainerCallback):
         self._tokens = 0.0
         self._measured = False
         self.stopped = False
-        self.sampled_step = -1
+        self._flops: tuple[int, float] | None = None
 
-    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+    def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
+        self._flops = flops(args, model)
         if state.global_step == 0:
-            self.say_samples(0)
-        self._reporter.phase("train")
+            self._reporter.phase("train")
+        else:
+            self._reporter.phase("resume", f"from step {state.global_step}: the data goes on where it stopped")
         self._reporter.progress(state.global_step, state.max_steps, state.epoch or 0.0)
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -54,27 +56,26 @@ class ReportingCallback(TrainerCallback):
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self._trained_seconds += time.perf_counter() - self._began
         self._reporter.progress(state.global_step, state.max_steps, state.epoch or 0.0)
-        if self._agree(self._stop()):
+        stop, save = any_rank(self._stop(), self._reporter.rank == 0 and os.path.exists(self._wanted))
+        if save:
+            control.should_save = True
+            if self._reporter.rank == 0:
+                self._wanted.unlink(missing_ok=True)
+        if stop:
             self.stopped = True
             control.should_training_stop = control.should_save = True
             control.should_evaluate = False
         if control.should_evaluate:
             self._reporter.phase("evaluate")
 
-    def _agree(self, mine: bool) -> bool:
-        """Whether any rank wants to stop: all ranks must do so at the same step."""
-        if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-            return mine
-        flag = torch.tensor([int(mine)], device="cuda" if torch.cuda.is_available() else "cpu")
-        torch.distributed.all_reduce(flag, op=torch.distributed.ReduceOp.MAX)
-        return bool(flag.item())
-
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kept: Any) -> None:
         values = {k: float(v) for k, v in (logs or {}).items() if k not in SKIPPED and isinstance(v, int | float)}
         if "loss" in values and self._trained_seconds:
             tokens = values.get("num_tokens", self._tokens)
             if self._tokens and tokens > self._tokens:
-                values["tokens_per_second"] = (tokens - self._tokens) / self._trained_seconds
+                values["tokens_per_second"] = speed = (tokens - self._tokens) / self._trained_seconds
+                if self._flops:
+                    values["mfu"] = compute_mfu(self._flops[0], speed, args.world_size, self._flops[1])
             self._tokens, self._trained_seconds = tokens, 0.0
         if "eval_loss" in values:
             self._eval_loss = state.global_step, values["eval_loss"]
@@ -85,17 +86,6 @@ class ReportingCallback(TrainerCallback):
             parts = {} if self._measured else components(kept.get("model"), kept.get("optimizer"))
             self._measured = True
             self._reporter.say(memory(state.global_step, parts))
-            if not math.isfinite(values["loss"]):
-                raise NonFiniteLoss(f"the loss is {values['loss']} at step {state.global_step}")
-
-    def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self.say_samples(state.global_step)
-
-    def say_samples(self, step: int) -> None:
-        self.sampled_step = step
-        if self._reporter.rank == 0:
-            for one in self._sample(step):
-                self._reporter.say(one)
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if torch.distributed.is_available() and torch.distributed.is_initialized():
@@ -107,17 +97,27 @@ class ReportingCallback(TrainerCallback):
         measured = self._eval_loss[1] if self._eval_loss and self._eval_loss[0] == state.global_step else None
         saved = Checkpoint(state.global_step, str(path), sum(files.values()), files, measured)
         self._reporter.say(saved)
-        self._saved.append(saved)
+        self._saved = [c for c in self._saved if c.step != saved.step] + [saved]
         self._rotate()
 
     def _rotate(self) -> None:
         """Delete what is beyond `keep`, the best one excepted, only now that a newer one is announced."""
-        scored = [c for c in self._saved if c.eval_loss is not None and math.isfinite(c.eval_loss)]
-        best = min(scored, key=lambda c: c.eval_loss or 0.0) if scored else None
+        scored = best_evaluation([(c.step, c.eval_loss) for c in self._saved if c.eval_loss is not None])
         for old in self._saved[: -self._keep]:
-            if old is not best:
+            if not scored or old.step != scored[0]:
                 shutil.rmtree(old.path, ignore_errors=True)
                 self._saved.remove(old)
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        better = better_before(evaluations(state)) if not self.stopped else None
+        if better:
+            step, loss = better
+            kept = (
+                f"checkpoint-{step} is kept" if step in [c.step for c in self._saved] else "no checkpoint of it is kept"
+            )
+            self._reporter.say(Notice("warning", f"the last evaluation is worse than the best one, {loss:.4g} at step {step}: "
+                                      f"{kept}", "The model that is saved is the last one. Fewer epochs, or early stopping, "
+                                      "would have ended there."))  # fmt: skip
 
     @property
     def last_path(self) -> str:
@@ -125,13 +125,25 @@ class ReportingCallback(TrainerCallback):
 
     def remember(self, announced: list[Checkpoint]) -> None:
         """Take over the checkpoints of earlier attempts, so that they count and are rotated."""
-        self._saved = [c for c in announced if Path(c.path).is_dir()]
+        self._saved = [c for c in {c.step: c for c in announced}.values() if Path(c.path).is_dir()]
 
 
 def _print(step: int, values: dict[str, float]) -> None:
     """A line of output.log, for those who follow it with `tunedeck logs -f`."""
     numbers = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
     print(f"{time.strftime('%H:%M:%S')}  step {step}  {numbers}")
+
+
+def flops(args: Any, model: Any) -> tuple[int, float] | None:
+    """FLOPs of a trained token, by TRL's estimate, and the card's peak a second; None on a CPU and for unknown cards."""
+    if args.use_cpu or not torch.cuda.is_available():
+        return None
+    peak = get_peak_flops(torch.cuda.get_device_name(), "bfloat16" if args.bf16 else "float32")
+    length = getattr(args, "max_length", None) or 1024
+    try:
+        return (compute_flops_per_token(model.config.get_text_config(), length), peak) if peak else None
+    except AttributeError:  # a family that TRL cannot count
+        return None
 
 
 def memory(step: int, parts: dict[str, float] | None = None) -> Memory:
@@ -148,13 +160,12 @@ def components(model: Any, optimizer: Any) -> dict[str, float]:
     """GiB of the tensors that stay from step to step: base weights, adapter, optimizer state."""
     adapted = hasattr(model, "peft_config")
     sizes = {"weights": 0, "adapter": 0, "optimizer": 0}
-    for name, parameter in model.named_parameters() if model is not None else ():
-        ours = adapted and ("lora_" in name or "modules_to_save" in name)
+    for _, parameter in model.named_parameters() if model is not None else ():
+        ours = adapted and parameter.requires_grad
         state = getattr(parameter, "quant_state", None)
         scales = [t for t in state.as_dict(packed=True).values() if torch.is_tensor(t)] if state is not None else []
         sizes["adapter" if ours else "weights"] += sum(_bytes(t) for t in (parameter, *scales))
-    for values in getattr(getattr(optimizer, "optimizer", optimizer), "state", {}).values():
-        sizes["optimizer"] += sum(_bytes(t) for t in values.values() if torch.is_tensor(t))
+    sizes["optimizer"] = sum(_bytes(t) for t in state_tensors(optimizer))
     return {name: size / GIB for name, size in sizes.items()}
 
 
@@ -163,27 +174,3 @@ def _bytes(tensor: Any) -> int:
 
 
 _RAM_TOTAL = ram_total()
-
-
-def asked(tokenizer: Any, prompt: str) -> Any:
-    """The prompt as the model gets it: through the chat template, where there is one."""
-    if not tokenizer.chat_template:
-        return tokenizer(prompt, return_tensors="pt")
-    return tokenizer.apply_chat_template(
-        [{"role": "user", "content": prompt}], add_generation_prompt=True, return_tensors="pt", return_dict=True
-    )
-
-
-def generate(model: Any, tokenizer: Any, prompts: list[str], step: int, max_new_tokens: int = 48) -> list[Sample]:
-    """Greedy answers of the model as it is now, through its chat template."""
-    answers = []
-    training = model.training
-    model.eval()
-    with torch.no_grad():
-        for prompt in prompts:
-            inputs = asked(tokenizer, prompt).to(model.device)
-            output = model.generate(**inputs, max_new_tokens=max_new_tokens, do_sample=False, use_cache=True)
-            text = tokenizer.decode(output[0][inputs["input_ids"].shape[1] :], skip_special_tokens=True)
-            answers.append(Sample(step, prompt, text.strip()))
-    model.train(training)
-    return answers

@@ -12,22 +12,29 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from datasets import Dataset, Features, List, Value
+from datasets import Dataset, Features, List
+from datasets import Value as Column
 from datasets.arrow_writer import ArrowWriter
 
+from engine.data.formats import Value
 from engine.data.prepare import Dropped, Drops, chosen_rows, select
 from engine.data.rows import Row, content_hash, rows_of, sources, validation_source
+from engine.data.tokens import last_answer
 from engine.errors import DataError
 from engine.events import DataReady, Notice
 from engine.paths import cache_directory
 from engine.planner.steps import validation_rows
 from engine.spec import RunSpec
+from engine.worker.parallel import ordered
 from engine.worker.preprocess import BATCH, Ids, Unusable, preprocess
 from engine.worker.reporter import Reporter
 
-FORMAT = 1
+FORMAT = 2
 """Of what is cached: raised whenever the same specification would give other rows."""
 KEPT_CACHES = 20
+ANSWERS = ("chosen_ids", "rejected_ids", "completion_ids")
+TYPES = {"label": Column("bool"), "row": Column("string")}
+"""Columns that are no lists of ids."""
 
 
 def datasets_for(spec: RunSpec, tokenizer: Any, reporter: Reporter) -> tuple[Dataset, Dataset | None]:
@@ -80,7 +87,7 @@ def _key(spec: RunSpec, tokenizer: Any, digest: str) -> str:
         "format": FORMAT, "sha256": digest, "data": data, "weights": weights, "validation": held,
         "template": tokenizer.chat_template, "tokenizer": tokenizer.backend_tokenizer.to_str(),
         "specials": tokenizer.special_tokens_map, "max_length": spec.training.max_length,
-        "long_rows": spec.training.long_rows, "seed": spec.training.seed,
+        "long_rows": spec.training.long_rows, "grpo": spec.objective == "grpo", "seed": spec.training.seed,
         "versions": [importlib.metadata.version(name) for name in ("trl", "transformers", "tokenizers")],
     }  # fmt: skip
     return hashlib.sha256(json.dumps(determining, sort_keys=True, default=str).encode()).hexdigest()[:24]
@@ -138,19 +145,43 @@ def _write_into(spec: RunSpec, tokenizer: Any, digest: str, folder: Path) -> Dat
 
 def _encoded(spec: RunSpec, rows: Iterable[tuple[Row, int]], tokenizer: Any, drops: Drops) -> Iterator[tuple[int, Ids]]:
     """(how often, ids) of each row, at most max_length long."""
-    for batch in _batches(rows):
-        for (row, often), made in zip(batch, preprocess([row.value for row, _ in batch], tokenizer), strict=True):
+    whole = spec.objective != "grpo"
+
+    def encode(batch: list[tuple[Row, int]]) -> list[Ids | Unusable]:
+        return list(preprocess([row.value if whole else _prompt_alone(row.value) for row, _ in batch], tokenizer))
+
+    for batch, encoded in ordered(encode, batches(rows)):
+        for (row, often), made in zip(batch, encoded, strict=True):
             pieces, reason = ([], str(made)) if isinstance(made, Unusable) else fit(made, spec)
             if reason:
                 drops.setdefault(reason, Dropped()).add(row.line)
             for piece in pieces:
-                yield often, piece
+                yield often, piece if spec.objective != "grpo" else asked(row.value, piece)
             if pieces and isinstance(made, dict) and "labels" in made and spec.training.long_rows == "split":
                 for _ in range(-(-len(made["input_ids"]) // (spec.training.max_length or 1024)) - len(pieces)):
                     drops.setdefault("pieces without an answer", Dropped()).add(row.line)
 
 
-def _batches(rows: Iterable[tuple[Row, int]]) -> Iterator[list[tuple[Row, int]]]:
+def asked(value: Value, ids: Ids) -> Ids:
+    """A row for GRPO: the prompt as it is, with what its reward functions get beside it (`answer`, other columns), as JSON."""
+    if "messages" in value:
+        prompt, said = last_answer(value["messages"])
+        row = {"prompt": prompt, "answer": said[0]["content"]}
+    else:
+        last: Any = value.get("completion")
+        answer = last[-1]["content"] if isinstance(last, list) else last
+        row = {"prompt": value["prompt"]} | ({"answer": answer} if answer else {}) | value.get("columns", {})
+    return {"row": json.dumps(row, ensure_ascii=False, default=str), "prompt_ids": ids["prompt_ids"]}
+
+
+def _prompt_alone(value: Value) -> Value:
+    """What GRPO asks of a row that has an answer too."""
+    if "messages" in value:
+        return {"prompt": last_answer(value["messages"])[0]} | ({"tools": value["tools"]} if "tools" in value else {})
+    return {name: part for name, part in value.items() if name in ("prompt", "tools")}
+
+
+def batches(rows: Iterable[tuple[Row, int]]) -> Iterator[list[tuple[Row, int]]]:
     batch: list[tuple[Row, int]] = []
     for row in rows:
         batch.append(row)
@@ -182,7 +213,8 @@ def fit(ids: Ids, spec: RunSpec) -> tuple[list[Ids], str]:
 def _fit_pair(ids: Ids, limit: int, how: str) -> tuple[list[Ids], str]:
     """Pairs are not cut here: TRL's collator does it, and needs a prompt that leaves room."""
     prompt = len(ids["prompt_ids"])
-    if prompt + max(len(ids["chosen_ids"]), len(ids["rejected_ids"])) <= limit:
+    answers = [len(part) for name, part in ids.items() if name in ANSWERS]
+    if prompt + max(answers, default=0) <= limit:
         return [ids], ""
     if how == "cut":
         return ([ids], "") if prompt < limit else ([], "the prompt alone fills max_length")
@@ -199,14 +231,13 @@ class _Writer:
 
     def add(self, ids: Ids) -> None:
         if self._writer is None:
-            features = Features({name: List(Value("int32")) for name in ids})
+            features = Features({name: TYPES.get(name) or List(Column("int32")) for name in ids})
             self._writer = ArrowWriter(path=self._path, features=features)
         self._writer.write(ids)
         self.rows += 1
-        answers = [part for name, part in ids.items() if name in ("chosen_ids", "rejected_ids")]
-        self.tokens += (
-            len(ids["input_ids"]) if "input_ids" in ids else sum(len(ids["prompt_ids"]) + len(a) for a in answers)
-        )
+        answers = [part for name, part in ids.items() if name in ANSWERS]
+        prompts = [len(ids["prompt_ids"])] * max(1, len(answers)) if "prompt_ids" in ids else []
+        self.tokens += len(ids.get("input_ids", ())) + sum(prompts) + sum(map(len, answers))
         labels = ids.get("labels", [])
         self.trained += sum(map(len, answers)) + sum(label != -100 for label in labels)
 

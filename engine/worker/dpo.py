@@ -6,7 +6,7 @@ from typing import Any
 from trl import DPOConfig, DPOTrainer
 
 from engine.spec import RunSpec
-from engine.worker.arguments import known, training_arguments
+from engine.worker.arguments import checked, training_arguments
 
 
 class PreparedDPOTrainer(DPOTrainer):
@@ -17,10 +17,10 @@ class PreparedDPOTrainer(DPOTrainer):
 
 
 def trainer_arguments(spec: RunSpec, checkpoints: Path, rows: int, evaluate: bool) -> dict[str, Any]:
-    """The arguments of DPOConfig. Raises SpecError for a name that the installed DPOConfig does not have."""
-    arguments = training_arguments(spec, checkpoints, rows, evaluate) | spec.extra.trainer
-    known(arguments, DPOConfig, "extra.trainer")
-    return arguments
+    """The arguments of DPOConfig, checked."""
+    arguments = training_arguments(spec, checkpoints, rows, evaluate)
+    arguments["max_length"] = spec.training.max_length
+    return checked(arguments, DPOConfig, spec)
 
 
 def make_trainer(spec: RunSpec, checkpoints: Path, train: Any, held_out: Any) -> Any:

@@ -14,15 +14,18 @@ import transformers
 from accelerate.utils.operations import convert_outputs_to_fp32  # type: ignore[import-untyped]
 from bitsandbytes.optim.optimizer import GlobalOptimManager
 from peft import get_peft_model
+from peft.tuners.boft.layer import BOFTLayer
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM, Trainer
 from trl import SFTTrainer
 from trl.kernels import ChunkedLogProbFunction
+from trl.trainer import utils
 from trl.trainer.utils import add_fused_lm_head
 
 from engine.spec import RunSpec
 from engine.worker import cuda
-from engine.worker.arguments import peft_config
+from engine.worker.adapters import peft_config
 from engine.worker.fake import Recorder, TraceError
+from engine.worker.head import PlainLogProb
 from engine.worker.quantized import quantise, statistics
 from engine.worker.sft import trainer_arguments
 
@@ -33,6 +36,8 @@ UNTRACED = (
     "activation_offloading",
     "neftune_noise_alpha",
 )
+ADAPTER = "default"
+"""peft's name for the adapter, which is a part of the names of all its tensors."""
 OTHERWISE = "The closed form answers where it knows the model."
 
 
@@ -53,8 +58,16 @@ def refuse(config: dict[str, Any], spec: RunSpec, arguments: Any) -> None:
         )
     if method not in (None, "mxfp4"):  # mxfp4 is loaded in 16 bits for training
         raise TraceError("This model is quantised already", f"Its weights are stored by {method}.", OTHERWISE)
-    if spec.compute.sharding == "fsdp":
-        raise TraceError("A sharded step cannot be traced", "FSDP needs all its processes.", OTHERWISE)
+    if spec.objective not in (None, "sft", "text"):
+        raise TraceError(
+            "This step cannot be traced", f"Only that of sft and text can, not {spec.objective}'s.", OTHERWISE
+        )
+    if spec.compute.sharding not in ("ddp", "layers"):
+        raise TraceError("A sharded step cannot be traced", "It needs all its processes.", OTHERWISE)
+    if spec.compute.sharding == "layers":
+        raise TraceError("Layers on several cards cannot be traced", "A trace has one card.", OTHERWISE)
+    if spec.method.kind == "shira":
+        raise TraceError("SHiRA cannot be traced", "Which weights it trains depends on values.", OTHERWISE)
     for name in UNTRACED:
         if getattr(arguments, name, None):
             raise TraceError("This step cannot be traced", f"extra.trainer.{name} makes it another one.", OTHERWISE)
@@ -69,12 +82,12 @@ def build(config: dict[str, Any], spec: RunSpec) -> Any:
             setattr(settings, name, value)
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(settings, dtype=dtype, attn_implementation=spec.training.attention)
-    quantised = spec.method.kind == "qlora"
+    quantised = spec.method.base is not None
     if quantised:
         quantise(model, spec, dtype)
-    adapter = peft_config(spec, SimpleNamespace(config=config))  # type: ignore[arg-type]
+    adapter = peft_config(spec, config)
     if adapter:
-        with torch.device("meta"):
+        with torch.device("meta"), mock.patch.object(BOFTLayer, "perm2mat", _permutation):
             model = get_peft_model(model, adapter)
         if spec.training.checkpointing:
             model.enable_input_require_grads()
@@ -82,6 +95,11 @@ def build(config: dict[str, Any], spec: RunSpec) -> Any:
             if quantised and parameter.requires_grad and "lora_magnitude_vector" not in name:
                 parameter.data = parameter.data.to(torch.bfloat16)  # as SFTTrainer does
     return model
+
+
+def _permutation(_: Any, indices: Any) -> torch.Tensor:
+    """BOFT's matrix of a permutation, which has no values here either."""
+    return torch.empty((len(indices), len(indices)))
 
 
 def prepare(model: Any, arguments: Any) -> Any:
@@ -192,13 +210,14 @@ def categorise(model: Any, recorder: Recorder) -> None:
     for name, tensor in tensors:
         block = recorder.block(tensor)
         if block:
-            block.category = "adapter" if "lora_" in name or "modules_to_save" in name else "weights"
+            ours = ADAPTER in name.split(".") or name.endswith(".boft_P")
+            block.category = "adapter" if ours else "weights"
             block.operator, block.module = "load", name
 
 
 @contextlib.contextmanager
-def loss_phase(recorder: Recorder) -> Iterator[None]:
-    """The head and the loss are a phase of their own, forward and backward."""
+def loss_phase(recorder: Recorder, plain: bool = False) -> Iterator[None]:
+    """The head and the loss are a phase of their own, forward and backward. `plain`: from all the logits at once."""
 
     def during(function: Any) -> Any:
         def wrapper(*args: Any) -> Any:
@@ -211,10 +230,12 @@ def loss_phase(recorder: Recorder) -> Iterator[None]:
         return staticmethod(wrapper)
 
     head = ChunkedLogProbFunction
-    with (
-        mock.patch.object(head, "forward", during(head.forward)),
-        mock.patch.object(head, "backward", during(head.backward)),
-    ):
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(mock.patch.object(head, "forward", during(head.forward)))
+        stack.enter_context(mock.patch.object(head, "backward", during(head.backward)))
+        if plain:
+            stack.enter_context(mock.patch.object(PlainLogProb, "apply", during(PlainLogProb.apply)))
+            stack.enter_context(mock.patch.object(utils, "_ChunkedLogProbFunction", PlainLogProb))
         yield
 
 

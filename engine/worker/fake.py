@@ -192,7 +192,7 @@ def materialise(module: torch.nn.Module) -> None:
     Ties stay ties. Call it inside the fake mode and the recorder.
     """
     done: dict[int, Any] = {}
-    for part in _post_order(module):
+    for part in dict.fromkeys(_post_order(module)):  # what several modules share (VeRA's matrices) comes once
         for tensors in (part._parameters, part._buffers):
             for name, old in tensors.items():
                 if old is None:

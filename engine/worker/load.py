@@ -8,7 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, GgufConfig
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    GgufConfig,
+    set_seed,
+)
 
 from engine.data.tokens import Tokens, stop_token, template_source
 from engine.errors import ModelError
@@ -82,8 +89,8 @@ def stops_at(model: Any, tokenizer: Any, spec: RunSpec) -> None:
         tokenizer.eos_token = stop_token(tokens)
 
 
-def load_model(spec: RunSpec, facts: ModelFacts) -> Any:
-    """The base model: bfloat16 weights (fp32 masters for precision mixed and fp32), quantised for QLoRA."""
+def model_call(spec: RunSpec) -> tuple[Any, dict[str, Any]]:
+    """The class whose from_pretrained loads the base model, and its arguments: what a script needs as well."""
     dtype = torch.bfloat16 if spec.training.precision == "bf16" else torch.float32
     options: dict[str, Any] = {"dtype": dtype, "attn_implementation": spec.training.attention}
     if spec.method.base:
@@ -91,14 +98,24 @@ def load_model(spec: RunSpec, facts: ModelFacts) -> Any:
         options["quantization_config"] = quantization(spec)
         # FSDP moves its share to the card itself: a whole copy on each card first would be what does not fit
         options["device_map"] = {"": "cpu" if sharded else _device()}
+    if spec.training.kernels == "hub":
+        options["use_kernels"] = True
+    if spec.compute.sharding == "layers":
+        options["device_map"] = "auto"
+    kind = AutoModelForCausalLM
+    if spec.objective == "reward":
+        kind, options["num_labels"] = AutoModelForSequenceClassification, 1
+    named = {"revision": spec.model.revision, "trust_remote_code": spec.model.trust_remote_code}
+    return kind, {**named, "use_safetensors": True, **options, **spec.extra.model}
+
+
+def load_model(spec: RunSpec, facts: ModelFacts) -> Any:
+    """The base model: bfloat16 weights (fp32 masters for precision mixed and fp32), quantised for QLoRA."""
+    kind, options = model_call(spec)
+    if spec.objective == "reward":
+        set_seed(spec.training.seed)  # the score's weights are random
     try:
-        return AutoModelForCausalLM.from_pretrained(
-            facts.path,
-            revision=spec.model.revision,
-            trust_remote_code=spec.model.trust_remote_code,
-            use_safetensors=True,
-            **{**options, **spec.extra.model},
-        )
+        return kind.from_pretrained(facts.path, **options)
     except (OSError, ValueError) as error:
         if facts.local:
             raise ModelError(
@@ -110,8 +127,9 @@ def load_model(spec: RunSpec, facts: ModelFacts) -> Any:
 def quantization(spec: RunSpec) -> BitsAndBytesConfig:
     """4 or 8 bits. FSDP can only shard 4-bit weights that are stored in the type that it computes in."""
     base = spec.method.base or QuantizationSpec()
+    whole = {"llm_int8_skip_modules": ["score"]} if spec.objective == "reward" else {}
     if base.bits == 8:
-        return BitsAndBytesConfig(load_in_8bit=True)
+        return BitsAndBytesConfig(load_in_8bit=True, **whole)
     storage = {"bnb_4bit_quant_storage": torch.bfloat16} if spec.compute.sharding == "fsdp" else {}
     return BitsAndBytesConfig(
         load_in_4bit=True,
@@ -119,6 +137,7 @@ def quantization(spec: RunSpec) -> BitsAndBytesConfig:
         bnb_4bit_use_double_quant=base.double,
         bnb_4bit_compute_dtype=torch.bfloat16,
         **storage,
+        **whole,
     )
 
 

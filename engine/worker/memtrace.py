@@ -69,11 +69,11 @@ def _trace(config: dict[str, Any], spec: RunSpec, steps: int, ragged: bool) -> T
     recorder = Recorder()
     model = dryrun.build(config, spec)
     contexts = (fake_mode(), recorder, cuda.kernels(masked=ragged or bool(spec.training.packing)), cuda_paths(),
-                dryrun.named_modules(model, recorder), dryrun.loss_phase(recorder))  # fmt: skip
+                dryrun.named_modules(model, recorder), dryrun.loss_phase(recorder, spec.training.fused_head is False))  # fmt: skip
     with contextlib.ExitStack() as stack:
         for context in contexts:
             stack.enter_context(context)
-        if spec.method.kind == "qlora":  # caching_allocator_warmup in transformers: all weights at once, given back
+        if spec.method.base:  # caching_allocator_warmup in transformers: all weights at once, given back
             recorder.close(recorder.open(sum(p.nbytes for p in model.parameters() if not p.requires_grad), "warm-up"))
         materialise(model)
         dryrun.categorise(model, recorder)

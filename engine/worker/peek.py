@@ -66,10 +66,12 @@ def _shown(row: Row, ids: Ids | Unusable, tokenizer: Any, spec: RunSpec) -> dict
         named = [("", ids["input_ids"], ids["labels"])]
     else:
         prompt = ids["prompt_ids"]
+        answers = [name for name in ("chosen", "rejected", "completion") if f"{name}_ids" in ids]
         named = [
-            (name, prompt + ids[f"{name}_ids"], [-100] * len(prompt) + ids[f"{name}_ids"])
-            for name in ("chosen", "rejected")
-        ]
+            (name, prompt + ids[f"{name}_ids"], [-100] * len(prompt) + ids[f"{name}_ids"]) for name in answers
+        ] or [("prompt", prompt, [-100] * len(prompt))]
+        if "label" in ids:
+            named = [(f"completion, {'desirable' if ids['label'] else 'undesirable'}", *named[0][1:])]
     cut = limit if spec.training.long_rows != "split" else None
     sequences = [
         {"name": name, "cut": cut if len(tokens) > limit else None, **_sequence(tokenizer, tokens, labels)}

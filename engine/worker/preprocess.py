@@ -7,8 +7,8 @@ from typing import Any
 from unittest import mock
 
 from jinja2 import TemplateError
-from trl import DPOTrainer, SFTTrainer
-from trl.trainer import dpo_trainer, sft_trainer
+from trl import DPOTrainer, KTOTrainer, SFTTrainer
+from trl.trainer import dpo_trainer, kto_trainer, sft_trainer
 
 from engine.data.formats import Value, is_conversational
 from engine.data.markers import marked
@@ -17,8 +17,9 @@ from engine.data.tokens import last_answer, tools_used
 BATCH = 500
 """Rows that go through TRL at once."""
 SILENT = SimpleNamespace(warning_once=lambda *_: None)
-Ids = dict[str, list[int]]
-"""`input_ids` and `labels`; of a preference pair `prompt_ids`, `chosen_ids` and `rejected_ids`."""
+Ids = dict[str, Any]
+"""`input_ids` and `labels`; of a preference pair `prompt_ids`, `chosen_ids` and `rejected_ids`; of KTO `prompt_ids`,
+`completion_ids` and the `label`; of a prompt alone `prompt_ids`."""
 
 
 class Rows(list[dict[str, Any]]):
@@ -49,7 +50,7 @@ def preprocess(values: list[Value], tokenizer: Any) -> Iterator[Ids | Unusable]:
 
 def _batch(values: list[Value], tokenizer: Any) -> Iterator[Ids | Unusable]:
     """All at once if they are of one kind and none is bad, which is usual; else the halves."""
-    kinds = {_kind(value, tokenizer) for value in values}
+    kinds = {kind_of(value, tokenizer) for value in values}
     if len(kinds) == 1:
         try:
             yield from _prepare(values, kinds.pop(), tokenizer)
@@ -69,12 +70,12 @@ def _reason(error: Exception) -> str:
     return "template_refuses"
 
 
-def _kind(value: Value, tokenizer: Any) -> tuple[str, bool, str | None]:
+def kind_of(value: Value, tokenizer: Any) -> tuple[str, bool, str | None]:
     """The form, whether it is a conversation, and the template with generation markers where TRL is to use them."""
     if "messages" in value:
         template = training_template(tokenizer, tools_used(value["messages"], value.get("tools")))
         return ("messages" if template else "last answer"), True, template
-    form = next(name for name in ("text", "rejected", "completion") if name in value)
+    form = next(name for name in ("text", "rejected", "label", "completion", "prompt") if name in value)
     return form, is_conversational(value), None
 
 
@@ -96,10 +97,10 @@ def _prepare(values: list[Value], kind: tuple[str, bool, str | None], tokenizer:
         truncation_mode="keep_start", shuffle_dataset=False,
     )  # fmt: skip
     trainer = SimpleNamespace(
-        _tokenizer=tokenizer, chat_template=template, completion_only_loss="completion" in values[0]
+        _tokenizer=tokenizer, chat_template=template, completion_only_loss="completion" in values[0], calculate_KL=False
     )
     with contextlib.ExitStack() as stack:
-        for module in (sft_trainer, dpo_trainer):
+        for module in (sft_trainer, dpo_trainer, kto_trainer):
             # Which process goes first is settled by the lock in dataset.py: a barrier inside it would wait for ever
             stack.enter_context(mock.patch.object(module, "global_then_local_main_first", contextlib.nullcontext))
             # accelerate's logger raises before there is a process group
@@ -111,5 +112,20 @@ def _prepared_by_trl(trainer: Any, values: list[Value], form: str, tokenizer: An
     if form == "rejected":
         made = DPOTrainer._prepare_dataset(trainer, Rows(values), tokenizer, arguments, "train")
         return [{name: list(row[name]) for name in ("prompt_ids", "chosen_ids", "rejected_ids")} for row in made]
+    if form == "label":
+        made = KTOTrainer._prepare_dataset(trainer, Rows(values), tokenizer, arguments, "eval")
+        return [{n: list(row[n]) for n in ("prompt_ids", "completion_ids")} | {"label": row["label"]} for row in made]
+    if form == "prompt":
+        return [{"prompt_ids": _asked(value, tokenizer)} for value in values]
     made = SFTTrainer._prepare_dataset(trainer, Rows(values), tokenizer, arguments, False, None, "train")
     return [{name: list(row[name]) for name in ("input_ids", "labels")} for row in made]
+
+
+def _asked(value: Value, tokenizer: Any) -> list[int]:
+    """A prompt as GRPOTrainer gives it to the model."""
+    if isinstance(value["prompt"], str):
+        return list(tokenizer(value["prompt"])["input_ids"])
+    ids = tokenizer.apply_chat_template(
+        value["prompt"], add_generation_prompt=True, tools=value.get("tools"), return_dict=True
+    )
+    return list(ids["input_ids"])

@@ -16,7 +16,6 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, Literal
 
 import datasets
@@ -31,8 +30,9 @@ from trl import SFTConfig, SFTTrainer
 
 from engine.errors import ModelError, SpecError
 from engine.spec import RunSpec
-from engine.worker.arguments import peft_config
+from engine.worker.adapters import peft_config
 from engine.worker.child import answer
+from engine.worker.head import use_head
 from engine.worker.load import quantization
 from engine.worker.quantized import statistics
 from engine.worker.sft import trainer_arguments
@@ -215,6 +215,12 @@ def refuse(config: dict[str, Any], spec: RunSpec) -> None:
         raise ModelError(
             "This model is quantised already", f"Its weights are stored by {method}.", "Probe the model it was made of."
         )
+    if spec.objective not in (None, "sft", "text"):
+        raise SpecError(
+            "This step cannot be probed", f"Only that of sft and text can, not {spec.objective}'s.", "Start a short run."
+        )
+    if spec.compute.sharding == "layers":
+        raise SpecError("The probe takes one card", "compute.sharding is layers.", "Probe with sharding=ddp.")
     if spec.compute.processes > 1:
         raise SpecError(
             "The probe takes one card", f"compute.processes is {spec.compute.processes}.", "Probe with one process."
@@ -236,12 +242,13 @@ def _steps(config: dict[str, Any], spec: RunSpec, card: Card, found: Probe) -> N
     found.allocated["load"], found.phase = card.allocated(), "adapter"
     found.micro_steps = min(spec.training.accumulation or 1, 2)
     lengths = micro_batch(spec) * found.micro_steps
+    use_head(plain=spec.training.fused_head is False)
     found.tokens_per_step = sum(lengths)
     with tempfile.TemporaryDirectory(prefix="tunedeck-") as folder:
         trainer = SFTTrainer(
             model=model, args=SFTConfig(**_arguments(spec, Path(folder), len(lengths), found.micro_steps)),
             train_dataset=_rows(lengths * STEPS, model.config.get_text_config().vocab_size),
-            processing_class=_tokenizer(), peft_config=peft_config(spec, SimpleNamespace(config=config)),  # type: ignore[arg-type]
+            processing_class=_tokenizer(), peft_config=peft_config(spec, config),
             callbacks=[Watch(card, found)],
         )  # fmt: skip
         trainer.remove_callback(PrinterCallback)

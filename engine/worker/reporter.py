@@ -8,8 +8,9 @@ from engine.events import Event, Failed, Phase, Progress
 from engine.files import EventFile
 
 PROGRESS_SECONDS = 0.25
-RESERVE = 256 << 10
-"""Bytes kept on the disk, so that even on a full one the end of the run can be told and recorded."""
+RESERVE = 1 << 20
+"""Bytes kept on the disk, so that even on a full one the end of the run can be told and recorded: the run's row in the
+database is written anew, with all that it holds of spec, plan and environment."""
 
 
 class Reporter:
@@ -44,6 +45,11 @@ class Reporter:
         if (name, text) != self._phase:
             self._phase = name, text
             self.say(Phase(name, text))
+
+    @property
+    def doing(self) -> str:
+        """The phase that this rank is in."""
+        return self._phase[0]
 
     def progress(self, step: int, total: int, epoch: float) -> None:
         """Say how far training is: at most four times a second, and always the last step."""

@@ -6,18 +6,18 @@ from typing import Any
 from trl import SFTConfig, SFTTrainer
 
 from engine.spec import RunSpec
-from engine.worker.arguments import known, training_arguments
+from engine.worker.arguments import checked, training_arguments
 
 
 def trainer_arguments(spec: RunSpec, checkpoints: Path, rows: int, evaluate: bool) -> dict[str, Any]:
-    """The arguments of SFTConfig. Raises SpecError for a name that the installed SFTConfig does not have."""
+    """The arguments of SFTConfig, checked."""
     arguments = training_arguments(spec, checkpoints, rows, evaluate) | {
+        "max_length": spec.training.max_length,
         "packing": spec.training.packing,
         "packing_strategy": "bfd_split",
         "eval_packing": False,
-    } | spec.extra.trainer  # fmt: skip
-    known(arguments, SFTConfig, "extra.trainer")
-    return arguments
+    }  # fmt: skip
+    return checked(arguments, SFTConfig, spec)
 
 
 def make_trainer(spec: RunSpec, checkpoints: Path, train: Any, held_out: Any) -> Any:

@@ -1,26 +1,30 @@
 """One attempt of a run: data, model, trainer, and what is saved in the end."""
 
+import importlib
 import os
 import shutil
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import datasets
 import torch
 import transformers
-from transformers import EarlyStoppingCallback
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from engine.errors import SpecError
 from engine.events import Checkpoint, Finished, Notice, Stopped
 from engine.files import read_records
 from engine.spec import RunSpec
-from engine.worker import dpo, sft
-from engine.worker.arguments import peft_config
-from engine.worker.callback import ReportingCallback, generate
+from engine.worker.adapters import attach, method_callbacks, peft_config, rehearse, save_adapter
+from engine.worker.arguments import set_rhythm
+from engine.worker.callback import ReportingCallback
 from engine.worker.dataset import datasets_for
+from engine.worker.guards import guards
+from engine.worker.head import use_head
 from engine.worker.load import load_model, load_tokenizer, ready_model, stops_at
 from engine.worker.reporter import Reporter
+from engine.worker.samples import Samples
 
 
 class StopRequested(Exception):
@@ -41,47 +45,59 @@ def train(spec: RunSpec, reporter: Reporter, stop: Any, resume_from: str) -> Non
     reporter.phase("tokenize")
     tokenizer = load_tokenizer(spec, facts)
     train_set, eval_set = datasets_for(spec, tokenizer, reporter)
-    method = dpo if spec.objective == "dpo" else sft
-    make, adapter = method.make_trainer(spec, checkpoints, train_set, eval_set), peft_config(spec, facts)
+    use_head(plain=spec.training.fused_head is False)
+    make = objective_module(spec).make_trainer(spec, checkpoints, train_set, eval_set)
+    adapter = peft_config(spec, facts.config)
+    rehearse(spec, facts.config, adapter)
     _stop_if_asked(stop)
     reporter.phase("load", facts.label)
     model = load_model(spec, facts)
     stops_at(model, tokenizer, spec)
-    callback = ReportingCallback(
-        reporter,
-        spec.saving.keep,
-        stop,
-        lambda step: generate(trainer.model, tokenizer, spec.evaluation.prompts or [], step),
-    )
+    callback = ReportingCallback(reporter, spec.saving.keep, stop)
     callback.remember(announced)
-    trainer = make(model=model, processing_class=tokenizer, peft_config=adapter, callbacks=[callback])
+    trainer = make(
+        model=model,
+        processing_class=tokenizer,
+        peft_config=adapter,
+        callbacks=[*method_callbacks(spec, resume_from), callback],
+    )
+    attach(trainer, spec, reporter.run_dir)
     trainer.remove_callback(ProgressCallback)
     trainer.remove_callback(PrinterCallback)
-    if spec.evaluation.early_stopping:
-        trainer.add_callback(EarlyStoppingCallback(spec.evaluation.early_stopping))
+    set_rhythm(trainer.args, spec, len(trainer.train_dataset))
+    samples = Samples(reporter, spec, len(trainer.train_dataset), trainer, tokenizer)
+    for one in (samples, *guards(spec, reporter, trainer)):
+        trainer.add_callback(one)
     trainable = sum(p.numel() for p in trainer.model.parameters() if p.requires_grad)
     reporter.say(Notice("note", f"{trainable:,} parameters are trained"))
     _stop_if_asked(stop)
     trainer.train(resume_from_checkpoint=resume_from or None)
-    _end(spec, reporter, trainer, tokenizer, callback)
+    _end(spec, reporter, trainer, tokenizer, callback, samples)
 
 
-def _end(spec: RunSpec, reporter: Reporter, trainer: Any, tokenizer: Any, callback: ReportingCallback) -> None:
+def _end(
+    spec: RunSpec, reporter: Reporter, trainer: Any, tokenizer: Any, callback: ReportingCallback, samples: Samples
+) -> None:
     step = trainer.state.global_step
     if callback.stopped and step < trainer.state.max_steps:
         reporter.say_last(Stopped(step, callback.last_path))
         return
-    if spec.evaluation.prompts and callback.sampled_step != step:
-        callback.say_samples(step)
+    samples.say(step)
     reporter.phase("save")
     target, unfinished = reporter.run_dir / "model", reporter.run_dir / "model.tmp"
-    trainer.save_model(str(unfinished))
+    save_adapter(trainer, spec, reporter.run_dir, unfinished)
     if trainer.args.should_save:
         tokenizer.save_pretrained(unfinished)
         shutil.rmtree(target, ignore_errors=True)
         unfinished.rename(target)
         size = sum(f.stat().st_size for f in target.rglob("*") if f.is_file())
         reporter.say_last(Finished(step, str(target), size))
+
+
+def objective_module(spec: RunSpec) -> ModuleType:
+    """The file that trains the objective: only that one is imported, as each of TRL's trainers takes a while."""
+    name = "sft" if spec.objective in (None, "text") else spec.objective
+    return importlib.import_module(f"engine.worker.{name}")
 
 
 def quiet() -> None:

@@ -12,6 +12,7 @@ from engine.errors import TuneDeckError
 from engine.jobs import answer
 from engine.planner import exact as module
 from engine.planner.exact import exact
+from engine.spec import parse
 from tests.traced import LLAMA, spec_of
 
 SMALL = LLAMA | {"num_hidden_layers": 1, "vocab_size": 500}
@@ -45,6 +46,7 @@ def test_what_determines_a_trace_is_its_key() -> None:
     assert key({}, {"learning_rate": 1e-3, "epochs": 9}) == usual
     others = [
         key({"rank": 16}, {}), key({"kind": "full"}, {}), key({}, {"max_length": 512}), key({}, {"accumulation": 2}),
+        key({"kind": "ia3"}, {}), key({}, {"fused_head": False}),
         key({}, {"optimizer": "adamw_8bit"}), key({}, {}, ragged=True), key({}, {}, SMALL | {"hidden_size": 512}),
     ]  # fmt: skip
     assert len({usual, *others}) == len(others) + 1
@@ -61,6 +63,19 @@ def test_what_cannot_be_traced_is_said_and_not_kept(cache: Path) -> None:
         exact(SMALL | {"model_type": "nonsense"}, spec_of({}, {}))
     assert raised.value.hint
     assert not cache.exists()
+
+
+@pytest.mark.parametrize(
+    ("method", "changes", "says"),
+    [({}, {"objective": "dpo"}, "dpo"), ({}, {"compute": {"sharding": "layers"}}, "one card"), ({"kind": "shira"}, {}, "SHiRA")],
+)  # fmt: skip
+def test_a_step_that_would_be_traced_wrongly_is_refused(method: Any, changes: Any, says: str) -> None:
+    from engine.worker.memtrace import trace
+
+    spec = parse(spec_of(method, {}).model_dump() | changes)
+    with pytest.raises(TuneDeckError, match=says) as raised:
+        trace(SMALL, spec)
+    assert raised.value.hint
 
 
 def test_a_child_that_dies_is_told_by_its_last_words() -> None:

@@ -96,7 +96,8 @@ def check_nothing_lost(run: Run, victims: tuple[str, ...]) -> None:
     """The status is true for whoever looks, and everything that the worker appended is stored."""
     if WORKER in victims:
         if SUPERVISOR in victims:
-            assert run.shown()["status"] in ("crashed", "finished")
+            # who looked at the other run may have started a supervisor for this one between the two kills
+            wait_for(lambda: run.shown()["status"] in ("crashed", "finished"), 60, "the truth about a dead run")
         else:
             run.wait("crashed", "finished", seconds=60)
         assert run.stored() == run.reported()
@@ -129,23 +130,6 @@ def test_killing_the_terminal_changes_nothing_for_the_run(deck: Deck, tiny_model
     terminal.wait()
     assert run.wait("finished")["exit_code"] == 0
     assert run.stored() == run.reported()
-
-
-@pytest.mark.slow
-def test_killing_a_torchrun_agent_leaves_no_rank_behind_and_resume_works(
-    deck: Deck, tiny_model: Path, rows: Path
-) -> None:
-    run = deck.start(tiny_model, rows, *SETS, "compute.processes=2", "training.micro_batch=2")
-    wait_for(lambda: run.step() >= 10)
-    assert len(run.processes(WORKER)) == 2
-    run.kill("torch.distributed.run")
-    row = run.wait("crashed", seconds=30)
-    assert "SIGKILL" in row["exit_reason"]
-    wait_for(lambda: not run.processes(WORKER), 60, "the end of the ranks")
-    assert run.stored() == run.reported()
-    assert deck("resume", run.id, "--detach").returncode == 0
-    run.wait("finished")
-    assert run.losses().keys() == set(range(1, STEPS + 1))
 
 
 @pytest.mark.slow

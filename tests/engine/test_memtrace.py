@@ -50,9 +50,11 @@ def measured(config: dict[str, Any], spec: RunSpec, tokenizer: Path, tmp_path: P
     from trl import SFTConfig, SFTTrainer
 
     from engine.worker import load, sft
-    from engine.worker.arguments import peft_config
+    from engine.worker.adapters import peft_config
+    from engine.worker.head import use_head
     from engine.worker.quantized import statistics
 
+    use_head(plain=spec.training.fused_head is False)
     model = AutoModelForCausalLM.from_config(LlamaConfig(**config))
     model.save_pretrained(tmp_path / "model")
     facts = inspect_model(str(tmp_path / "model"))
@@ -62,7 +64,7 @@ def measured(config: dict[str, Any], spec: RunSpec, tokenizer: Path, tmp_path: P
         args=SFTConfig(**sft.trainer_arguments(spec, tmp_path, 8, evaluate=False) | {"max_steps": 2, "use_cpu": True}),
         train_dataset=Dataset.from_dict({"input_ids": rows, "labels": rows}),
         processing_class=AutoTokenizer.from_pretrained(tokenizer),
-        peft_config=peft_config(spec, facts),
+        peft_config=peft_config(spec, facts.config),
     )
     tensors = [*trainer.model.parameters(), *trainer.model.buffers()]
     tensors += [getattr(*where) for weight in tensors for where in statistics(weight)]
@@ -88,14 +90,20 @@ def measured(config: dict[str, Any], spec: RunSpec, tokenizer: Path, tmp_path: P
         ({"kind": "lora"}, {"attention": "eager"}),
         ({"kind": "lora", "variant": "dora"}, {"precision": "mixed"}),
         ({"kind": "qlora"}, {}),
+        ({"kind": "ia3", "targets": ["k_proj", "v_proj", "down_proj"]}, {"checkpointing": False}),
+        ({"kind": "prompt", "virtual_tokens": 20}, {}),
+        ({"kind": "lora"}, {"fused_head": False}),
     ],
     ids=lambda value: "-".join(str(v) for v in value.values()) or "usual",
 )
 def test_as_much_as_the_real_trainer_takes(
     method: dict[str, Any], training: dict[str, Any], tiny_model: Path, tmp_path: Path
 ) -> None:
+    from engine.worker.head import use_head
+
     spec = spec_of(method, training)
     real = measured(LLAMA, spec, tiny_model, tmp_path)
+    use_head(plain=False)
     assert abs(traced_on_cpu(LLAMA, spec) - real) < RNG_STATES + real // 2000
 
 

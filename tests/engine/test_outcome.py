@@ -9,11 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.events import Attempt, Checkpoint, Event, Exit, Failed, Finished, Metric, Phase, Started, Stopped, Waiting
+from engine.events import Attempt, Checkpoint, Event, Exit, Failed, Finished, Phase, Started, Stopped, Waiting
 from engine.files import EventFile
 from engine.hardware import Gpu
 from engine.outcome import (
     History,
+    cards_needed,
     last_words,
     read_history,
     smaller_batch,
@@ -92,32 +93,49 @@ class TestHistory:
         (Path(second.path) / "empty.json").unlink()
         assert read_history(tmp_path).checkpoint == first.path
 
-    def test_out_of_memory_is_told_from_other_failures(self, tmp_path: Path) -> None:
-        cuda = Failed("oom", "OutOfMemoryError: CUDA out of memory")
-        worker(tmp_path, (1, cuda))
-        assert not read_history(tmp_path).smaller_may_fit, "a smaller batch does not help a model to load"
-        worker(tmp_path, (1, Metric(1, {"loss": 1.0})), (1, Failed("oom", "MemoryError: ")))
-        assert not read_history(tmp_path).smaller_may_fit, "the host's memory"
-        worker(tmp_path, (1, cuda))
-        assert read_history(tmp_path).smaller_may_fit
+    @pytest.mark.parametrize(
+        ("phase", "device", "expected"),
+        [
+            ("load", "gpu", False),
+            ("train", "gpu", True),
+            ("evaluate", "gpu", True),
+            ("save", "gpu", False),
+            ("train", "host", False),
+            ("", "", False),
+        ],
+    )
+    def test_a_smaller_batch_helps_where_a_batch_did_not_fit(
+        self, phase: str, device: str, expected: bool, tmp_path: Path
+    ) -> None:
+        worker(tmp_path, (1, Failed("oom", "no room", phase=phase, device=device)))
+        assert read_history(tmp_path).smaller_may_fit is expected
 
-    def test_a_rank_other_than_the_first_tells_why_it_failed(self, tmp_path: Path) -> None:
+    def test_the_rank_that_failed_first_tells_why(self, tmp_path: Path) -> None:
+        """The others only see that they lost it, and a reason that is known is better than that."""
+        lost, broken = Failed("other", "connection reset"), Failed("other", "ValueError: shapes")
+        oom = Failed("oom", "OutOfMemoryError: rank 3")
         worker(tmp_path, (2, Started(11, 5.0, "h")))
-        other = EventFile(tmp_path / "failed.1.jsonl", 2)
-        other.append(Failed("oom", "OutOfMemoryError: rank 1"))
-        assert read_history(tmp_path).last == Failed("oom", "OutOfMemoryError: rank 1")
+        write(tmp_path / "failed.2.jsonl", (2, broken))
+        worker(tmp_path, (2, lost))
+        write(tmp_path / "failed.1.jsonl", (2, lost))
+        assert read_history(tmp_path).last == broken
+        write(tmp_path / "failed.3.jsonl", (2, oom))
+        assert read_history(tmp_path).last == oom
         worker(tmp_path, (3, Started(12, 6.0, "h")))
-        assert read_history(tmp_path).last is None
+        assert read_history(tmp_path).last is None, "another attempt"
+        worker(tmp_path, (3, broken))
+        write(tmp_path / "failed.1.jsonl", (3, lost))
+        assert read_history(tmp_path).last == broken
 
     def test_what_was_learnt_is_kept_when_it_goes_on(self, tmp_path: Path) -> None:
         log = EventFile(tmp_path / "supervisor.jsonl", 1)
-        log.append(Attempt(11, 5.0, "", {"training.micro_batch": 2}, [1]))
+        log.append(Attempt(11, 5.0, "", {"training.micro_batch": 2}, [1], 77))
         log.append(Exit("stopped", "stopped"))
         assert read_history(tmp_path).ended
         log.append(Waiting("asked to go on"))
         history = read_history(tmp_path)
         assert not history.ended
-        assert (history.overrides, history.gpus) == ({"training.micro_batch": 2}, [1])
+        assert (history.overrides, history.gpus, history.log) == ({"training.micro_batch": 2}, [1], 77)
 
 
 def test_whole(tmp_path: Path) -> None:
@@ -126,6 +144,31 @@ def test_whole(tmp_path: Path) -> None:
     assert not whole(Checkpoint(5, saved.path, 1, {"adapter.safetensors": 101}))
     assert not whole(Checkpoint(5, saved.path, 1, {"scheduler.pt": 1}))
     assert not whole(Checkpoint(5, str(tmp_path / "none"), 1, {}))
+
+
+TORCHRUN = """
+============================================================
+engine.worker FAILED
+------------------------------------------------------------
+Failures:
+[1]:
+  time      : 2026-11-22_15:00:43
+  host      : localhost
+  rank      : 0 (local_rank: 0)
+  exitcode  : -15 (pid: 22487)  (SIGTERM)
+  error_file: <N/A>
+  traceback : Signal 15 (SIGTERM) received by PID 22487
+------------------------------------------------------------
+Root Cause (first observed failure):
+[0]:
+  time      : 2026-11-22_15:00:43
+  host      : localhost
+  rank      : 1 (local_rank: 1)
+  exitcode  : -9 (pid: 22488)  (SIGKILL)
+  error_file: <N/A>
+  traceback : Signal 9 (SIGKILL) received by PID 22488
+============================================================
+"""
 
 
 class TestVerdict:
@@ -166,6 +209,31 @@ class TestVerdict:
     def test_of_a_run_that_never_started(self, tmp_path: Path) -> None:
         ended = verdict(History(0, None, "", None, False), tmp_path, None, None, False, False)
         assert (ended.status, ended.text) == ("crashed", "the run never started")
+
+    @pytest.mark.parametrize(
+        ("last", "host_oom", "status", "words"),
+        [
+            (None, False, "crashed", "rank 1 of the worker was killed by SIGKILL"),
+            (
+                Failed("other", "connection reset by peer"),
+                False,
+                "crashed",
+                "rank 1 of the worker was killed by SIGKILL",
+            ),
+            (Failed("oom", "no room"), False, "oom", "no room"),
+            (Finished(30), False, "finished", "finished at step 30"),
+            (None, True, "oom", "the kernel killed rank 1 of the worker"),
+        ],
+    )
+    def test_of_several_processes(self, last: Any, host_oom: bool, status: str, words: str, tmp_path: Path) -> None:
+        log = tmp_path / "output.log"
+        log.write_text("rank      : 7 (local_rank: 7)\n  exitcode  : -11 (pid: 1) (SIGSEGV)\n")  # an earlier attempt
+        history = History(2, (11, 5.0), "", last, False, log=log.stat().st_size)
+        with log.open("a") as file:
+            file.write(TORCHRUN)
+        ended = verdict(history, tmp_path, 1, None, host_oom, False)
+        assert (ended.status, ended.code) == (status, 1)
+        assert words in ended.text
 
     @pytest.mark.skipif(not hasattr(signal, "SIGRTMIN"), reason="no real-time signals here")
     def test_of_a_real_time_signal(self, tmp_path: Path) -> None:
@@ -230,6 +298,20 @@ class TestSmallerBatch:
             assert smaller is not None
             assert smaller["training.micro_batch"] < micro
             assert smaller["training.micro_batch"] * smaller["training.accumulation"] == micro * accumulation
+
+
+@pytest.mark.parametrize(
+    ("compute", "cards", "expected"),
+    [
+        ({}, 4, 1),
+        ({"processes": 2}, 4, 2),
+        ({"sharding": "layers"}, 4, 4),
+        ({"sharding": "layers", "devices": [0, 2]}, 2, 2),
+        ({"sharding": "layers"}, 0, 1),
+    ],
+)
+def test_how_many_cards_a_run_takes(compute: dict[str, Any], cards: int, expected: int) -> None:
+    assert cards_needed(spec(compute=compute), cards) == expected
 
 
 class TestCommand:

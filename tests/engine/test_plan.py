@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from engine import cli
+from engine.compatibility import VARIANTS
+from engine.methods import METHODS
 from engine.planner.ask import NO_DATA, plan_spec
 from engine.spec import parse
 from tests.engine.planning import LLAMA_8B
@@ -104,6 +106,31 @@ def test_flags_as_a_specification() -> None:
     assert plan_spec("m", "d.jsonl", {"no_checkpointing": True}, []).training.checkpointing is False
 
 
+@pytest.mark.parametrize("method", [*METHODS, *VARIANTS])
+def test_every_method_can_be_named(method: str) -> None:
+    spec = plan_spec("m", None, {"method": method}, [])
+    assert (spec.method.variant or spec.method.kind) == method
+    assert (spec.method.kind == "lora") == (method in ("lora", *VARIANTS))
+    assert cli.build_parser().parse_args(["plan", "m", "--method", method]).method == method
+
+
+def test_one_name_is_a_list_too() -> None:
+    """peft takes a bare string for a regular expression of the whole path."""
+    assert plan_spec("m", None, {"targets": "q_proj"}, []).method.targets == ["q_proj"]
+
+
+def test_a_method_of_another_kind(deck: Deck, llama: Path) -> None:
+    result = deck("plan", str(llama), "--gpu", "a100-80gb", "--method", "oft")
+    assert result.returncode == 0, result.stderr
+    assert "estimate" in result.stdout
+    document = deck.json("plan", str(llama), "--gpu", "a100-80gb", "--method", "ia3", "--set", "objective=kto")
+    assert document["spec"]["method"]["targets"] == ["k_proj", "v_proj", "down_proj"]
+    assert document["spec"]["objective_options"]["beta"] == 0.1
+    assert document["memory"]["trainable"] == 32 * (1024 + 1024 + 14336)
+    assert {one["spec"]["method"]["kind"] for one in document["alternatives"]} <= {"ia3"}
+    assert any("kto" in note for note in document["notes"])
+
+
 def test_several_gpus_are_compared(deck: Deck, llama: Path) -> None:
     document = deck.json("plan", str(llama), "--gpu", "8GiB", "--gpu", "2xrtx4090")
     assert document["gpu"]["memory_gib"] == 8
@@ -169,6 +196,7 @@ def test_what_is_no_model(refused: Callable[..., str], tmp_path: Path) -> None:
         (["--gpu", "rtx4099"], "rtx4090"),
         (["--gpu", "0xrtx4090"], "GPU"),
         (["--rank", "0"], "method.rank"),
+        (["--method", "ia3", "--rank", "8"], "ia3 has no rank"),
         (["--micro-batch", "-1"], "training.micro_batch"),
         (["--set", "training.nothing=1"], "training.nothing"),
         (["--data", "/nowhere/rows.jsonl"], "/nowhere/rows.jsonl"),

@@ -11,15 +11,17 @@ from engine import catalog, launch
 from engine.cards import parse_gpu
 from engine.data.lengths import Lengths
 from engine.errors import NoFit
+from engine.methods import METHODS
 from engine.planner import rules
+from engine.planner.adapters import CHECKED
 from engine.planner.ask import plan_spec
 from engine.planner.decide import known_of, rows_a_step
 from engine.planner.memory import GIB
-from engine.planner.plan import HEADROOM, Plan, Request, nearest_hint, verdict
+from engine.planner.plan import HEADROOM, Plan, Request, method_name, nearest_hint, verdict
 from engine.planner.recommend import recommend, what_if
 from engine.planner.rules import Goal
 from engine.planner.shape import shape
-from engine.spec import RunSpec, flatten
+from engine.spec import RunSpec, flatten, parse
 from tests import traced
 from tests.engine.planning import LLAMA_8B, SMOLLM2, facts
 
@@ -234,6 +236,72 @@ def test_alternatives_are_ranked_and_differ() -> None:
     assert {"lora", "qlora", "full"} == {spec.method.kind for spec in specs}
     for one in made.alternatives:
         assert one.fits == what_if(made.request, one.spec).fits
+
+
+@pytest.mark.parametrize("kind", [kind for kind in METHODS if kind not in ("full", "lora", "qlora")])
+def test_another_method_is_planned_as_it_is_given(kind: str) -> None:
+    made = plan(LLAMA_8B, "a100-80gb", method=kind, rows=3000)
+    specs = [made.choice.spec, *(one.spec for one in made.alternatives)]
+    assert {spec.method.kind for spec in specs} == {kind}
+    assert all(spec.method.base is None for spec in specs)
+    assert made.choice.memory is not None
+    assert 0 < made.choice.memory.trained < 0.02 * made.choice.memory.parameters
+    confirmed = kind in CHECKED
+    assert any("estimate" in note for note in made.notes) != confirmed
+    quantised = plan(LLAMA_8B, "a100-80gb", "method.quantization.bits=4", method=kind)
+    assert quantised.choice.memory is not None
+    assert quantised.choice.memory.weights < 0.5 * 2 * shape(LLAMA_8B).parameters
+
+
+def test_another_method_that_does_not_fit_gives_way_to_a_usual_one() -> None:
+    made = plan(LLAMA_8B, "8GiB", method="prompt")
+    assert made.choice.fits == "no"
+    assert made.choice.spec.method.kind == "prompt"
+    assert made.nearest is not None
+    assert made.nearest.spec.method.kind == "qlora"
+    assert parse(made.nearest.spec.model_dump()) == made.nearest.spec
+
+
+def test_what_the_engine_refuses_is_a_problem() -> None:
+    made = plan(LLAMA_8B, "a100-80gb", "method.quantization.bits=4", method="lora")
+    assert any("cannot be trained" in text and "16-bit" in text for text in made.problems)
+    assert not any("cannot be trained" in text for text in plan(LLAMA_8B, "a100-80gb", method="lora").problems)
+    grpo = plan(SMOLLM2, "rtx4090", "objective=grpo", "objective_options.generations=8", "training.accumulation=1",
+                micro_batch=3)  # fmt: skip
+    assert any("multiple" in text for text in grpo.problems)
+    assert plan(LLAMA_8B, "rtx4090", "method.quantization.bits=8").choice.spec.method.kind == "qlora"
+
+
+def test_layers_over_several_cards() -> None:
+    """One process; each card takes its share of the layers, and the embedding or the head."""
+    sets = ("compute.sharding=layers", "training.max_length=256")
+    assert plan(LLAMA_70B, "4xl40s", *sets, method="lora").choice.fits == "yes"
+    one, two, four = (plan(LLAMA_8B, f"{n}xa100-80gb", *sets, method="lora").choice for n in (1, 2, 4))
+    assert [c.spec.compute.processes for c in (one, two, four)] == [1, 1, 1]
+    assert {c.spec.compute.sharding for c in (one, two, four)} == {"layers"}
+    weights = [c.memory.weights for c in (one, two, four) if c.memory]
+    end = 2 * shape(LLAMA_8B).embedding
+    assert [w - end for w in weights] == pytest.approx([(weights[0] - end) / n for n in (1, 2, 4)], abs=4)
+    assert any("one after another" in note for note in plan(LLAMA_8B, "2xa100-80gb", *sets, method="lora").notes)
+    for gpu in ("rtx4090", "2xrtx4090", "4xl40s"):
+        assert plan(LLAMA_70B, gpu).choice.spec.compute.sharding != "layers"
+
+
+@pytest.mark.parametrize(
+    ("method", "name"),
+    [
+        ({"kind": "full"}, "full"), ({"kind": "lora", "rank": 8}, "LoRA r8"), ({"kind": "qlora", "rank": 8}, "QLoRA r8"),
+        ({"kind": "qlora", "rank": 8, "quantization": {"bits": 8}}, "QLoRA 8-bit r8"),
+        ({"kind": "lora", "rank": 8, "variant": "pissa"}, "PiSSA r8"), ({"kind": "qlora", "rank": 8, "variant": "dora"}, "QDoRA r8"),
+        ({"kind": "lora", "rank": 8, "variant": "lora+"}, "LoRA+ r8"), ({"kind": "ia3"}, "IA3"),
+        ({"kind": "adalora", "rank": 8, "quantization": {}}, "AdaLoRA 4-bit r8"), ({"kind": "prefix", "virtual_tokens": 20}, "prefix 20"),
+        ({"kind": "vera", "rank": 256}, "VeRA r256"),
+    ],
+)  # fmt: skip
+def test_names(method: dict[str, Any], name: str) -> None:
+    spec = RunSpec.model_validate({"model": {"path": "m"}, "data": {"path": "d"}, "method": method,
+                                   "training": {"precision": "mixed"}})  # fmt: skip
+    assert method_name(spec) == name
 
 
 def test_verdicts() -> None:

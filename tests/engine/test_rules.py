@@ -6,9 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from engine.methods import METHODS
 from engine.planner import rules
 from engine.planner.rules import Goal, advice, prefers_full
 from engine.planner.steps import steps_for, validation_rows
+from engine.spec import Objective
 from tests.traced import spec_of
 
 GOALS = get_args(Goal)
@@ -53,6 +55,27 @@ def test_when_full_fine_tuning_is_wanted() -> None:
     assert prefers_full(BILLION, 10_001, "style") is None
 
 
+def test_other_methods_have_rates_of_their_own() -> None:
+    def rate(kind: str, objective: str | None = "sft") -> float:
+        return rules.objective_learning_rate(objective, kind, 8 * BILLION, 5000).value
+
+    assert [rate(kind) for kind in ("adalora", "ia3", "prefix", "prompt", "ptuning")] == [1e-3, 3e-3, 1e-2, 3e-2, 1e-3]
+    assert rate("vera") == 10 * rate("lora") == 10 * rate("hra") == 2e-3
+    assert rules.rank("style", 10, "vera").value == 256
+    for objective in ("dpo", "kto", "orpo", "cpo", "reward", "grpo"):
+        assert rate("full", objective) < rate("lora", objective) < rate("lora")
+        assert rate("prompt", objective) == pytest.approx(150 * rate("lora", objective), rel=0.1)
+
+
+@settings(deadline=None)
+@given(st.sampled_from(list(METHODS)), st.sampled_from(get_args(Objective)), st.integers(0, 10**7))
+def test_every_method_and_objective_has_a_rate_with_a_reason(kind: str, objective: str, rows: int) -> None:
+    made = rules.objective_learning_rate(objective, kind, 8 * BILLION, rows)
+    assert 0 < made.value < 1
+    assert made.why
+    assert rules.objective_epochs(objective, kind, rows).value >= 1
+
+
 @settings(deadline=None)
 @given(
     st.sampled_from(["full", "lora", "qlora"]), st.integers(1, 10**12), st.integers(0, 10**7), st.sampled_from(GOALS)
@@ -80,3 +103,6 @@ def test_steps() -> None:
     cards = spec.model_copy(update={"compute": spec.compute.model_copy(update={"processes": 2})})
     assert steps_for(cards, 80) == 15
     assert steps_for(spec_of({}, {"max_steps": 7}), 10**6) == 7
+    answers = spec.objective_options.model_copy(update={"generations": 4})
+    grpo = spec.model_copy(update={"objective": "grpo", "objective_options": answers})
+    assert steps_for(grpo, 80) == 4 * 30

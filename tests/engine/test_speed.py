@@ -272,6 +272,11 @@ class TestEstimate:
         assert (size_only.tokens_per_second, size_only.seconds_total) == (None, None)
         assert "memory size" in size_only.basis
         assert estimate(precision="fp32").tokens_per_second is None
+        for changes in ({"method": {"kind": "ia3"}}, {"objective": "kto"}):
+            other = parse(spec().model_dump() | changes)
+            unknown = estimate_speed(MISTRAL, other, on("a100-80gb"), 1000, [4096])
+            assert unknown.tokens_per_second is None
+            assert "was not looked into" in unknown.basis
 
     def test_a_cpu_is_rough_and_scales_with_its_cores(self) -> None:
         small = shape(config_of("HuggingFaceTB/SmolLM2-135M"))

@@ -11,6 +11,7 @@ from engine.events import Waiting
 from engine.files import read_records
 from engine.hardware import Gpu, Hardware
 from engine.leases import try_lease
+from engine.outcome import worker_command, worker_environment
 from engine.spec import parse, to_yaml
 from engine.supervisor import Supervisor
 
@@ -58,6 +59,24 @@ def test_the_worker_holds_the_lease_too(one_card: Supervisor) -> None:
     child.kill()
     child.wait()
     assert try_lease([CARD], 1) is not None
+
+
+def test_layers_take_all_cards_or_wait(one_card: Supervisor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One process, its layers laid over every card that it may use."""
+    cards = tuple(Gpu(i, f"GPU-{i}", "RTX 4090", 24.0) for i in range(3))
+    monkeypatch.setattr(supervisor, "probe", lambda: Hardware("h", cards, None, "580", "cpu", 2, 8.0))
+    one_card.spec = parse({"model": {"path": "/m"}, "data": {"path": "/d"}, "compute": {"sharding": "layers"}})
+    taken = try_lease([cards[1]], 1)
+    assert taken is not None
+    (one_card.run_dir / "STOP").touch()
+    assert one_card._lease_gpus() is not None
+    said = [r.event for r in read_records(one_card.run_dir / "supervisor.jsonl")]
+    assert Waiting("waits for 3 of 3 GPUs") in said
+    os.close(taken[1][0])
+    assert one_card._lease_gpus() is None
+    assert one_card.gpus == list(cards)
+    assert worker_environment(one_card.gpus)["CUDA_VISIBLE_DEVICES"] == "GPU-0,GPU-1,GPU-2"
+    assert "torch.distributed.run" not in worker_command(one_card.run_dir, one_card.spec, 1, "", {})
 
 
 def test_without_the_card_it_was_planned_for_it_does_not_train_on_the_cpu(

@@ -80,6 +80,9 @@ def sets(items: tuple[str, ...]) -> list[str]:
 def test_stop_saves_and_resume_goes_on_as_the_same_run(deck: Deck, tiny_model: Path, rows: Path) -> None:
     run = deck.start(tiny_model, rows, *LONG)
     wait_for(lambda: run.step() >= 5)
+    assert deck.json("checkpoint", run.id)["asked"] == "checkpoint"
+    saved = wait_for(lambda: [e.step for e in events(run) if isinstance(e, Checkpoint)], what="a checkpoint in between")
+    wait_for(lambda: run.step() > saved[0], what="the run going on")
     deck.json("stop", run.id)
     assert run.wait("stopped")["exit_code"] == 0
     stopped = events(run)[-1]
@@ -97,15 +100,24 @@ def test_stop_saves_and_resume_goes_on_as_the_same_run(deck: Deck, tiny_model: P
     deck.json("stop", run.id, "--now")
     assert "on request" in run.wait("stopped")["exit_reason"]
     assert not run.processes("engine.worker")
+    too_late = deck("checkpoint", run.id)
+    assert too_late.returncode == 1
+    assert "is not running" in too_late.stderr
 
 
-def test_sigterm_saves_and_stops(deck: Deck, tiny_model: Path, rows: Path) -> None:
+def test_sigterm_to_all_processes_saves_and_stops(deck: Deck, tiny_model: Path, rows: Path) -> None:
+    """As Slurm does at the end of the allotted time, and systemd when the machine goes down."""
     run = deck.start(tiny_model, rows, *LONG)
     wait_for(lambda: run.step() >= 3)
-    (worker,) = run.processes("engine.worker")
-    worker.send_signal(signal.SIGTERM)
-    run.wait("stopped")
-    assert list((run.directory / "checkpoints").iterdir())
+    for process in run.processes("engine.supervisor") + run.processes("engine.worker"):
+        process.send_signal(signal.SIGTERM)
+    wait_for(lambda: not run.processes("engine.worker"), what="the end of the worker")
+    assert not run.processes("engine.supervisor"), "nobody is left to watch"
+    assert run.shown()["status"] == "stopped"
+    stopped = events(run)[-1]
+    assert isinstance(stopped, Stopped)
+    assert Path(stopped.checkpoint).is_dir()
+    assert run.stored() == run.reported()
 
 
 def test_a_stop_while_it_loads(deck: Deck, tiny_model: Path, rows: Path) -> None:
@@ -148,19 +160,27 @@ def test_long_rows_are_dropped_with_a_word_never_cut_in_silence(deck: Deck, tiny
 def test_out_of_memory_halves_the_micro_batch_and_keeps_the_effective_one(
     deck: Deck, tiny_model: Path, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The real exception, raised by a real worker at its fifth step, whenever the micro-batch is 4."""
+    """The real exception, raised by a real worker at its sixth step, whenever the micro-batch is 4."""
     (tmp_path / "sitecustomize.py").write_text(OUT_OF_MEMORY)
-    reference = deck.start(tiny_model, rows, *SHORT, "training.micro_batch=4", "method.dropout=0")
-    reference.wait("finished")
+    sets = (*SHORT, "training.max_steps=8", "training.micro_batch=4", "training.accumulation=3", "method.dropout=0")
+    reference = deck.start(tiny_model, rows, *sets)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    run = deck.start(tiny_model, rows, *SHORT, "training.micro_batch=4", "method.dropout=0")
+    run = deck.start(tiny_model, rows, *sets)
     assert run.wait("finished", "oom", "failed")["status"] == "finished"
+    reference.wait("finished")
     shown = run.shown()
-    attempts = [e["data"]["overrides"] for e in shown["events"] if e["type"] == "attempt"]
-    assert attempts == [{}, {"training.micro_batch": 2, "training.accumulation": 2}]
-    assert any("again with micro-batch 2" in e["text"] for e in shown["events"])
+    attempts = [e["data"] for e in shown["events"] if e["type"] == "attempt"]
+    assert [a["overrides"] for a in attempts] == [{}, {"training.micro_batch": 2, "training.accumulation": 6}]
+    assert attempts[1]["resume_from"].endswith("checkpoint-4"), "not from the beginning"
+    (failed,) = [e["data"] for e in shown["events"] if e["type"] == "failed"]
+    assert (failed["kind"], failed["phase"]) == ("oom", "train")
+    assert any("again with micro-batch 2 x 6" in e["text"] for e in shown["events"])
+    said = [r for r in read_records(run.directory / "events.jsonl") if isinstance(r.event, Started | Finished)]
+    batches = [r.event.spec["training"] for r in said if isinstance(r.event, Started)]
+    assert [b["micro_batch"] * b["accumulation"] for b in batches] == [12, 12]
+    assert [r.event.step for r in said if isinstance(r.event, Finished)] == [8]
     before, after = reference.losses(), run.losses()
-    assert after.keys() == before.keys() == set(range(1, 7))
+    assert after.keys() == before.keys() == set(range(1, 9))
     assert max(abs(after[s] - before[s]) for s in before) < 0.02  # bfloat16 sums in another order
 
 
@@ -174,7 +194,7 @@ def hooked(name, *args, **kwargs):
         step, trainer.out_of_memory = trainer.training_step, True
         def training_step(self, *a, **k):
             import torch
-            if self.state.global_step == 4 and self.args.per_device_train_batch_size == 4:
+            if self.state.global_step == 5 and self.args.per_device_train_batch_size == 4:
                 raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
             return step(self, *a, **k)
         trainer.training_step = training_step

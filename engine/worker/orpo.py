@@ -1,0 +1,30 @@
+"""Odds ratio preference optimisation, which needs no reference model, with TRL's ORPOTrainer."""
+
+from pathlib import Path
+from typing import Any
+
+from trl.experimental.orpo import ORPOConfig, ORPOTrainer
+
+from engine.spec import RunSpec
+from engine.worker.arguments import checked, training_arguments
+from engine.worker.pairs import tokenized_pair
+
+
+class PreparedORPOTrainer(ORPOTrainer):
+    """TRL would tokenize again what is token ids already (`engine.worker.preprocess`)."""
+
+    def tokenize_row(self, feature: Any, model: Any = None) -> dict[str, Any]:
+        return tokenized_pair(feature, self.max_length)
+
+
+def trainer_arguments(spec: RunSpec, checkpoints: Path, rows: int, evaluate: bool) -> dict[str, Any]:
+    """The arguments of ORPOConfig, checked."""
+    arguments = training_arguments(spec, checkpoints, rows, evaluate)
+    arguments |= {"max_length": spec.training.max_length, "remove_unused_columns": False}
+    return checked(arguments, ORPOConfig, spec)
+
+
+def make_trainer(spec: RunSpec, checkpoints: Path, train: Any, held_out: Any) -> Any:
+    """What builds the trainer once the model is there; the arguments are checked now. Raises SpecError."""
+    config = ORPOConfig(**trainer_arguments(spec, checkpoints, len(train), evaluate=held_out is not None))
+    return lambda **given: PreparedORPOTrainer(args=config, train_dataset=train, eval_dataset=held_out, **given)
