@@ -111,7 +111,9 @@ def tutorials(of: Task) -> Setting:
 def recommended(of: Task) -> Setting:
     """What the planner chooses for these rows on this machine. The only place that asks the planner."""
     spec = recommend(prepare_request(of.spec)).choice.spec
-    return Setting(spec, trainer_arguments(spec, Path("."), len(of.train), evaluate=False), peft_config(spec, of.facts.config))
+    return Setting(
+        spec, trainer_arguments(spec, Path("."), len(of.train), evaluate=False), peft_config(spec, of.facts.config)
+    )
 
 
 SETTINGS = {"TRL's defaults": trl_defaults, "tutorials' LoRA": tutorials, "recommended": recommended}

@@ -7,6 +7,7 @@ import json
 import sys
 from typing import Any
 
+import torch
 from datasets import load_dataset
 from peft import LoraConfig, get_peft_model
 from transformers import (
@@ -38,7 +39,7 @@ def main() -> None:
     )
     arguments = TrainingArguments(
         folder, per_device_train_batch_size=int(batch), max_steps=int(steps), learning_rate=2e-4, logging_steps=1, report_to="none",
-        save_strategy="no", use_cpu=True, seed=42,
+        save_strategy="no", use_cpu=not torch.cuda.is_available(), seed=42,
     )  # fmt: skip
     trainer = Trainer(
         model, arguments, train_dataset=rows, data_collator=DataCollatorForLanguageModeling(tokenizer, mlm=False)

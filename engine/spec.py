@@ -134,7 +134,9 @@ class TrainingSpec(Section):
     fused_head: bool | None = Field(None, description="the loss without ever making all logits: slower, less memory")
     group_by_length: bool | None = Field(None, description="rows of like length in a batch: less padding")
     compile: bool | None = Field(None, description="torch.compile")
-    kernels: Literal["none", "liger", "hub"] | None = Field(None, description="fused kernels of other packages, on a GPU")
+    kernels: Literal["none", "liger", "hub"] | None = Field(
+        None, description="fused kernels of other packages, on a GPU"
+    )
     nonfinite: Literal["stop", "skip"] = Field("stop", description="what a NaN or infinite loss or gradient does")
     attention: str | None = Field(None, description="sdpa, eager, flash_attention_2, ...")
     schedule: str = "cosine"

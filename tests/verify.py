@@ -66,7 +66,9 @@ def verdict(run: Trained, spec: RunSpec) -> Verdict:
     tokenizer = AutoTokenizer.from_pretrained(run.model)
     memory = run.trainer.accelerator.unwrap_model(run.trainer.model)
     base, saved = load_base(spec), load_saved(spec, run.model)
-    inside, outside, before = (logits(model, tokenizer, spec.method.base is not None) for model in (memory, saved, base))
+    inside, outside, before = (
+        logits(model, tokenizer, spec.method.base is not None) for model in (memory, saved, base)
+    )
     names = [name for name, p in memory.named_parameters() if p.requires_grad]
     rounding = 0.1 if spec.training.precision == "bf16" else 0.02
     return Verdict(_most(inside, outside), _most(inside, before), rounding, _changed(memory, base), names)

@@ -304,7 +304,9 @@ def _prompt(row: Mapping[str, Any]) -> Value:
     prompt = row["prompt"]
     if isinstance(prompt, str) and not prompt.strip():
         raise BadRow("empty_field", "prompt is empty")
-    columns = {name: value for name, value in row.items() if name not in ("prompt", "completion", "completions", "tools")}
+    columns = {
+        name: value for name, value in row.items() if name not in ("prompt", "completion", "completions", "tools")
+    }
     return {"prompt": prompt if isinstance(prompt, str) else messages_of(prompt, "prompt"), "columns": columns}
 
 

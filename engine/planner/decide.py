@@ -96,8 +96,13 @@ def decided(
 
 
 def least(request: Request) -> int:
-    """The smallest micro-batch: KTO estimates its KL term from other rows of the same one (TRL refuses 1)."""
-    return 2 if request.spec.objective == "kto" else 1
+    """The smallest micro-batch, of which others are multiples. KTO estimates its KL term from other rows of the same one (TRL
+    refuses 1); GRPO wants whole groups of answers, where their number and the accumulation are given."""
+    spec = request.spec
+    groups, accumulation = spec.objective_options.generations, spec.training.accumulation
+    if spec.objective == "grpo" and groups and accumulation:
+        return groups // math.gcd(groups, accumulation * spec.compute.processes)
+    return 2 if spec.objective == "kto" else 1
 
 
 def _answers(request: Request, micro: int, target: int, processes: int) -> tuple[Decided, int]:
@@ -115,8 +120,9 @@ def _answers(request: Request, micro: int, target: int, processes: int) -> tuple
         whole = groups // math.gcd(groups, micro * processes)
         accumulation = whole * max(1, round(target / (micro * processes * whole)))
     made: Decided = {
-        "objective_options.generations": (groups, "TRL's default: so many answers to a prompt are compared" if groups == 8
-                                          else f"{'of a step that has so many' if gpu else 'fewer than on a GPU'}: answers to a prompt"),
+        "objective_options.generations": (groups, "answers to a prompt that are compared: TRL's default" if groups == 8 else
+                                          "answers to a prompt that are compared: fewer than TRL's 8" if groups == usual else
+                                          "answers to a prompt that are compared: they divide those of a step"),
         "objective_options.completion_length": (256 if gpu else 64, "half of TRL's default: writing answers takes most of the time"
                                                 if gpu else "short: a CPU writes slowly"),
     }  # fmt: skip

@@ -16,7 +16,7 @@ FORMAT = 2
 """Of what is cached: raised whenever engine.worker.memtrace would say something else about the same step."""
 PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "bitsandbytes")
 TRAINING = ("micro_batch", "accumulation", "max_length", "packing", "checkpointing", "optimizer", "precision", "attention",
-            "max_grad_norm", "fused_head", "compile")  # fmt: skip
+            "max_grad_norm", "fused_head", "compile", "kernels")  # fmt: skip
 
 
 def exact(config: dict[str, Any], spec: RunSpec, ragged: bool | None = None) -> dict[str, Any]:

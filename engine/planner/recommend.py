@@ -170,11 +170,12 @@ def _best(request: Request, k: Known, tier: Tier, history: History) -> Choice | 
 
 def _micro_batches(request: Request, k: Known, target: int) -> tuple[int, ...]:
     """All on a GPU, one where its memory cannot be told; on a CPU the whole step at once, which has room for it."""
+    unit = least(request)
     if not k.gpu:
-        return (max(target, least(request)),)
+        return (unit * max(1, round(target / unit)),)
     if request.shape is None:
-        return (least(request),)
-    return tuple(micro for micro in MICRO_BATCHES if micro >= least(request))
+        return (unit,)
+    return tuple(micro for micro in MICRO_BATCHES if micro % unit == 0) or (unit,)
 
 
 def _checkpointing(request: Request, k: Known, kind: str) -> tuple[bool, ...]:

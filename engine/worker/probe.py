@@ -217,7 +217,9 @@ def refuse(config: dict[str, Any], spec: RunSpec) -> None:
         )
     if spec.objective not in (None, "sft", "text"):
         raise SpecError(
-            "This step cannot be probed", f"Only that of sft and text can, not {spec.objective}'s.", "Start a short run."
+            "This step cannot be probed",
+            f"Only that of sft and text can, not {spec.objective}'s.",
+            "Start a short run.",
         )
     if spec.compute.sharding == "layers":
         raise SpecError("The probe takes one card", "compute.sharding is layers.", "Probe with sharding=ddp.")

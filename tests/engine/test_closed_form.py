@@ -24,7 +24,6 @@ SEED = 3
 SHARE, LEAST = 0.03, 16 << 20
 OTHERS, ESTIMATES = 0.04, 0.12
 UNTRACED = ("shira",)  # which weights it trains depends on values
-SLOW = ("boft",)  # ten seconds even for a small model
 
 # hidden, intermediate, heads, key-value heads, vocabulary: tiny, SmolLM2-135M, Qwen2.5-0.5B, Llama-3.2-1B, Llama-3.1-8B
 SIZES = (
@@ -177,7 +176,7 @@ def other(kind: str, config: dict[str, Any], training: dict[str, Any]) -> RunSpe
 
 @pytest.mark.parametrize(
     "kind",
-    [pytest.param(kind, marks=pytest.mark.slow if kind in SLOW else ())
+    [pytest.param(kind, marks=() if kind in CHECKED else pytest.mark.slow)
      for kind in METHODS_OF_PEFT if kind not in ("full", "lora", "qlora", *UNTRACED)],
 )  # fmt: skip
 def test_every_method_takes_what_its_traced_step_takes(kind: str) -> None:

@@ -121,6 +121,14 @@ def test_grpo_answers_each_prompt_as_often(given: dict[str, Any], gpu: bool) -> 
     assert kept | given == kept
 
 
+def test_grpo_keeps_the_groups_that_were_given() -> None:
+    for groups, accumulation, gpu in ((8, 2, True), (6, 2, True), (6, 2, False), (5, 1, False)):
+        options, training = {"generations": groups}, {"accumulation": accumulation}
+        made, _ = filled(spec(objective="grpo", objective_options=options, training=training), SMOLLM2, 3000, gpu)
+        assert made.objective_options.generations == groups
+        assert (made.training.micro_batch or 0) * accumulation % groups == 0
+
+
 def test_kto_never_has_one_row_a_micro_batch() -> None:
     for gpu, rows in ((True, 3000), (True, 10), (False, 10)):
         made, _ = filled(spec(objective="kto", method={"kind": "lora"}), LLAMA_8B, rows, gpu)

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from engine.cards import parse_gpu
 from engine.errors import TuneDeckError
 from engine.hardware import Gpu
-from engine.planner.ask import NO_DATA, prepare_request
+from engine.methods import METHODS as ALL_METHODS
+from engine.planner.ask import NO_DATA, plan_spec, prepare_request
 from engine.planner.calibrate import PastRun
 from engine.planner.costs import changed, what_if
 from engine.planner.plan import Plan
@@ -394,6 +395,20 @@ def test_every_method_can_be_planned(engine: Plan) -> None:
         assert choice.values.method == method
         names[method] = choice.device_gib or 0.0
     assert names["qlora"] < names["lora"] < names["full-bf16"] < names["full"]
+
+
+@pytest.mark.parametrize("kind", [*ALL_METHODS, "rslora", "pissa", "lora+"])
+def test_a_specification_with_any_method_has_its_page(kind: str) -> None:
+    """A method that the page's own list does not have stays what it is, with what it has."""
+    spec = plan_spec(LLAMA, None, {"method": kind}, [])
+    plan = recommend(prepare_request(spec, "a100-80gb", data=False))
+    desk = desk_of(plan)
+    page = planning.page_of(desk)
+    again = planning.spec_of(desk, page.recommended.values)
+    assert again.method == plan.choice.spec.method
+    assert parse(again.model_dump()) == again
+    assert planning.turned(desk, page.recommended.values).device_gib == pytest.approx(plan.choice.device_gib)
+    assert page.recommended.values.method in options(page, "method")
 
 
 def test_the_nearest_fits(engine: Plan) -> None:
