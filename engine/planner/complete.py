@@ -26,6 +26,11 @@ ROOM = 2.0
 """GiB that the logits may take on a CPU before the slower loss that never makes them all is chosen."""
 
 
+FP32_BELOW = 10_000_000
+"""Parameters below which bfloat16 costs more than it saves on a CPU: x1.5 at 0.1 M, x1.2 at 2.6 M, x1.04 at 12 M, and a loss
+at 135 M (random Llamas on two cores with AMX, rows of 60 to 200 tokens; `bench.train` has the ends)."""
+
+
 class Known(NamedTuple):
     """What the rules look at. `parameters` counts the model's, `rows` the data's; a guess where they are not known."""
 
@@ -125,14 +130,16 @@ def _training(filling: Filling, k: Known) -> None:
     filling.rule("training.weight_decay", rules.weight_decay(k.rows))
     filling.rule("training.warmup", rules.warmup(k.rows))
     filling.rule("training.max_grad_norm", rules.max_grad_norm(kind))
-    filling.choose("training.precision", *_precision(spec))
+    filling.choose("training.precision", *_precision(spec, k))
     filling.choose("training.long_rows", "split" if objective == "text" else "drop",
                    "text goes on in the next row: nothing is lost" if objective == "text" else
                    "a row that is cut loses its end token, and the model would not learn to stop")  # fmt: skip
     filling.choose("training.compile", False, "compiling takes minutes, and rows of other lengths compile again")
 
 
-def _precision(spec: RunSpec) -> tuple[str, str]:
+def _precision(spec: RunSpec, k: Known) -> tuple[str, str]:
+    if not k.gpu and k.parameters < FP32_BELOW and spec.method.base is None:
+        return "fp32", "so small a model is faster without casting on a CPU"
     if spec.method.kind == "full":
         return "mixed", (
             "bfloat16 weights would swallow full fine-tuning's small updates; these are fp32, the arithmetic bfloat16"

@@ -18,6 +18,8 @@ from engine.worker.arguments import known
 
 LORA_PLUS_RATIO = 16.0
 """How much faster B learns than A (Hayou et al. 2024 use 2^4 for decoders)."""
+AROUND_ONE = ("ia3", "road", "ln_tuning")
+"""Methods whose parameters begin at 1, where bfloat16 steps are of 0.8 %: it would swallow what they learn."""
 ALPHAS, DROPOUTS = ("lora_alpha", "alpha"), ("lora_dropout",)
 """What the classes of peft call what the specification calls alpha and dropout."""
 
@@ -139,6 +141,10 @@ def attach(trainer: Any, spec: RunSpec, run_dir: Path) -> None:
             trainer.model, cls, **arguments, loraplus_lr_ratio=LORA_PLUS_RATIO,
             loraplus_weight_decay=trainer.args.weight_decay,
         )  # fmt: skip
+    if spec.method.kind in AROUND_ONE:
+        for parameter in trainer.model.parameters():
+            if parameter.requires_grad:  # TRL makes them bfloat16 over a quantised base
+                parameter.data = parameter.data.float()
     if spec.method.kind == "adalora":
         for name, parameter in trainer.model.named_parameters():
             if "ranknum" in name:  # a count, which peft leaves open to gradients on a quantised base

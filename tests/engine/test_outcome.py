@@ -287,6 +287,11 @@ class TestSmallerBatch:
             seen.append((smaller["training.micro_batch"], smaller["training.accumulation"]))
         assert seen == [(6, 4), (3, 8), (1, 24)]
 
+    @pytest.mark.parametrize(("micro", "expected"), [(8, 4), (4, 2), (3, None), (2, None)])
+    def test_kto_keeps_two_rows_in_a_batch(self, micro: int, expected: int | None) -> None:
+        smaller = smaller_batch(spec(objective="kto", training={"micro_batch": micro}), {})
+        assert (smaller or {}).get("training.micro_batch") == expected
+
     @given(st.integers(1, 4096), st.integers(1, 4096), st.booleans())
     def test_the_product_stays(self, micro: int, accumulation: int, overridden: bool) -> None:
         batch = {"micro_batch": micro, "accumulation": accumulation}
