@@ -23,8 +23,9 @@ lint: install
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# two at a time, each with one thread: most of the tests wait for processes
 test: lint
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal
 
 fast: install
 	$(BIN)/pytest -m "not slow"
@@ -34,6 +35,7 @@ bench: install
 	$(BIN)/python -m bench.reporting
 	$(BIN)/python -m bench.overhead
 	$(BIN)/python -m bench.vram_published
+	$(BIN)/python -m bench.train
 
 screenshots: install
 	$(BIN)/python -m docs.screenshots

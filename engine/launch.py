@@ -62,7 +62,6 @@ def prepare(
     `history`: past runs of this machine, which correct the planner.
     """
     from engine.data.examine import examine  # the data layer is not for those who only look at runs
-    from engine.data.rows import first_question
     from engine.data.scan import at_length, refuse
     from engine.planner.ask import request_for
 
@@ -92,6 +91,17 @@ def prepare(
         )
     if no_gpu:
         reasons.append(Reason("compute.devices", "cpu", "no GPU is usable on this machine"))
+    _check_held_out(spec, data)
+    if spec.evaluation.prompts is None:
+        prompts = _prompts(spec, data)
+        spec = spec.model_copy(update={"evaluation": spec.evaluation.model_copy(update={"prompts": prompts})})
+        reasons.append(Reason("evaluation.prompts", prompts, "the first row's question, to see the answer change"))
+    parse(spec.model_dump())  # what was filled in must stand by itself, as the worker will read it
+    return Prepared(spec, reasons, model, data, plan)
+
+
+def _check_held_out(spec: RunSpec, data: "Report") -> None:
+    """Raises SpecError or DataError if what is evaluated leaves nothing to train on, or nothing is evaluated that should be."""
     if spec.evaluation.early_stopping and not spec.evaluation.every:
         raise SpecError("Early stopping needs evaluations", "evaluation.early_stopping is set, but nothing is evaluated.",
                         "Set evaluation.every and data.validation.")  # fmt: skip
@@ -99,13 +109,14 @@ def prepare(
     if isinstance(held, int | float) and held >= 1 and held >= data.kept:
         raise DataError("No row is left to train on", f"data.validation holds out {held:g} of {data.kept:,} rows.",
                         "Lower data.validation.")  # fmt: skip
-    if spec.evaluation.prompts is None:
-        # a reward model gives a score and writes nothing
-        question = "" if spec.objective == "reward" else first_question(data.first[0].value)[:500]
-        prompts = [question] if question else []
-        spec = spec.model_copy(update={"evaluation": spec.evaluation.model_copy(update={"prompts": prompts})})
-        reasons.append(Reason("evaluation.prompts", prompts, "the first row's question, to see the answer change"))
-    return Prepared(spec, reasons, model, data, plan)
+
+
+def _prompts(spec: RunSpec, data: "Report") -> list[str]:
+    """What the model is asked as it learns: the first row's question. A reward model gives a score and writes nothing."""
+    from engine.data.rows import first_question
+
+    question = "" if spec.objective == "reward" else first_question(data.first[0].value)[:500]
+    return [question] if question else []
 
 
 def _planned(request: Request, anyway: bool, history: list[PastRun]) -> Plan:
@@ -148,6 +159,11 @@ def _check_devices(spec: RunSpec) -> tuple[Gpu, ...]:
         raise SpecError(
             "Those GPUs are not here", f"compute.devices is {wanted}; usable here: {there}.", "See: tunedeck gpus"
         )
+    if len(allowed) == 1 and spec.compute.sharding in ("fsdp", "zero2", "zero3"):
+        raise SpecError(
+            "There is nothing to share among", f"compute.sharding is {spec.compute.sharding}; one GPU may train.",
+            "Leave compute.sharding open, or allow several GPUs: see tunedeck gpus",
+        )  # fmt: skip
     if allowed and spec.compute.processes > len(allowed):
         raise SpecError(
             "There are too few GPUs",

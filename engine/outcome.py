@@ -171,11 +171,11 @@ def smaller_batch(spec: RunSpec, overrides: dict[str, int]) -> dict[str, int] | 
     """Half the micro-batch and twice the accumulation, or None if the least one did not fit either: 1, for KTO 2."""
     micro = overrides.get("training.micro_batch", spec.training.micro_batch or 1)
     accumulation = overrides.get("training.accumulation", spec.training.accumulation or 1)
-    if spec.objective == "kto" and micro < 4:  # which pairs each prompt with another row's answer
+    parts = 2 if micro % 2 == 0 else micro
+    least = 2 if spec.objective == "kto" else 1  # which pairs each prompt with another row's answer
+    if micro == 1 or micro // parts < least:
         return None
-    if micro < 2 or micro % 2:
-        return None if micro < 2 else {"training.micro_batch": 1, "training.accumulation": accumulation * micro}
-    return {"training.micro_batch": micro // 2, "training.accumulation": accumulation * 2}
+    return {"training.micro_batch": micro // parts, "training.accumulation": accumulation * parts}
 
 
 def worker_command(

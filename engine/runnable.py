@@ -8,6 +8,8 @@ from engine.compatibility import refusals
 from engine.errors import SpecError
 from engine.spec import RunSpec
 
+FP32_PARTS = ("ia3", "road", "ln_tuning")
+"""Methods of which a part stays fp32 over a quantised base."""
 PAIRS = ("dpo", "reward", "orpo", "cpo")
 """Objectives that compare a chosen answer with a rejected one."""
 
@@ -49,8 +51,10 @@ def check_runnable(spec: RunSpec) -> None:
                         "Leave training.group_by_length off.")  # fmt: skip
     if objective == "reward" and spec.evaluation.prompts:
         raise SpecError("A reward model answers no prompts", "It gives a score.", "Leave evaluation.prompts empty.")
+    _check_options(spec)
     _check_rewards(spec)
     _check_kernels(spec)
+    _check_attention(spec)
     on_cpu = compute.devices == "cpu"
     if compute.sharding in ("zero2", "zero3") and (on_cpu or importlib.util.find_spec("deepspeed") is None):
         why = "On a CPU accelerate would train without it." if on_cpu else "It is not installed: pip install deepspeed."
@@ -61,12 +65,53 @@ def check_runnable(spec: RunSpec) -> None:
     if compute.sharding == "zero3" and spec.method.base:
         raise SpecError("ZeRO-3 cannot share quantised weights", f"method.kind is {spec.method.kind}.",
                         "Use sharding=fsdp, which can, or zero2, which leaves the weights whole.")  # fmt: skip
+    if spec.method.kind == "adalora" and compute.sharding != "ddp":
+        raise SpecError("AdaLoRA cannot be shared out", "It looks at all gradients on one card to tell where its rank helps.",
+                        "Use sharding=ddp, or method.kind=lora.")  # fmt: skip
+    if (
+        compute.sharding == "fsdp"
+        and spec.method.base
+        and (spec.method.variant == "dora" or spec.method.kind in FP32_PARTS)
+    ):
+        raise SpecError("FSDP cannot share this over a quantised base", "Its parameters are of two types, which FSDP refuses.",
+                        "Use a plain qlora, or sharding=ddp.")  # fmt: skip
     if compute.sharding == "fsdp" and on_cpu:
         raise SpecError("FSDP needs GPUs", "On a CPU the trainer would silently train without it.", "Use sharding=ddp.")
     if compute.sharding == "layers" and (on_cpu or compute.processes > 1):
         raise SpecError("Layers are laid over several GPUs by one process",
                         "compute.devices is cpu." if on_cpu else f"compute.processes is {compute.processes}.",
                         "Use sharding=layers with processes=1 on GPUs, else sharding=ddp.")  # fmt: skip
+
+
+def _check_options(spec: RunSpec) -> None:
+    """What only some objectives or methods have would be ignored without a word elsewhere."""
+    options, objective = spec.objective_options, spec.objective
+    if options.beta is not None and objective in ("sft", "text", "reward"):
+        raise SpecError("This objective has no beta", f"objective_options.beta is {options.beta:g}, objective {objective}.",
+                        "Leave it open: dpo, kto, orpo, cpo and grpo have one.")  # fmt: skip
+    if (options.generations or options.completion_length) and objective not in (None, "grpo"):
+        raise SpecError("Only GRPO writes answers to compare", f"objective is {objective}.",
+                        "Leave objective_options.generations and completion_length open.")  # fmt: skip
+    if spec.training.fused_head and objective in ("orpo", "cpo", "reward"):
+        raise SpecError(
+            "This objective has a loss of its own",
+            f"training.fused_head is set, objective {objective}.",
+            "Leave it open.",
+        )
+    if spec.method.kind == "full" and spec.extra.peft:
+        raise SpecError("Full fine-tuning has no adapter", f"extra.peft has {', '.join(spec.extra.peft)}.",
+                        "Leave extra.peft out, or take another method.kind.")  # fmt: skip
+
+
+def _check_attention(spec: RunSpec) -> None:
+    attention = spec.training.attention or ""
+    if attention.startswith("flash_attention") and importlib.util.find_spec("flash_attn") is None:
+        raise SpecError("Flash attention is not installed", f"training.attention is {attention}.",
+                        "pip install flash-attn, or leave it open: sdpa has flash kernels of its own.")  # fmt: skip
+    if attention.startswith("fl") and spec.compute.devices == "cpu":
+        raise SpecError(
+            "This attention needs a GPU", f"training.attention is {attention}, compute.devices cpu.", "Use sdpa."
+        )
 
 
 def _check_kernels(spec: RunSpec) -> None:

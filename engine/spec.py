@@ -3,21 +3,33 @@
 A field that is None is recommended by `engine.planner.recommend`; what is stored with a run is complete.
 """
 
+import difflib
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from engine.errors import SpecError
-from engine.methods import METHOD_NAMES, METHODS
+from engine.methods import METHOD_NAMES, METHODS, OPTIMIZERS, SCHEDULES, with_field
 from engine.text import clean
 
 Format = Literal["preference", "kto", "messages", "sharegpt", "alpaca", "prompt_completion", "text", "prompt"]
 Objective = Literal["sft", "text", "dpo", "kto", "reward", "orpo", "cpo", "grpo"]
 Sharding = Literal["ddp", "fsdp", "zero2", "zero3", "layers"]
 Every = Annotated[int | float, Field(ge=0, description="steps; below 1 a fraction of an epoch; 0 never")]
+
+
+def flatten(raw: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """`{"a": {"b": 1}}` as `{"a.b": 1}`; lists stay whole; an empty section disappears."""
+    flat: dict[str, Any] = {}
+    for key, value in raw.items():
+        if isinstance(value, dict):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
 
 
 class Section(BaseModel):
@@ -112,6 +124,24 @@ class MethodSpec(Section):
         return value
 
     @property
+    def settings(self) -> list[str]:
+        """The fields that only some methods have and that are set."""
+        names = ("rank", "alpha", "dropout", "targets", "variant", "modules_to_save", "virtual_tokens")
+        return [name for name in names if getattr(self, name)]
+
+    @model_validator(mode="after")
+    def _has_them(self) -> "MethodSpec":
+        """A field that the method does not have would be ignored without a word. An open one will be full, lora or qlora."""
+        has = METHODS[self.kind or "lora"].fields
+        lacking = [name for name in self.settings if name not in has]
+        if lacking and self.kind is None:
+            raise ValueError(f"{', '.join(lacking)} needs a kind that has it: {', '.join(with_field(lacking[0]))}")
+        if lacking:
+            has_said = ", ".join(sorted(has)) or "no settings"
+            raise ValueError(f"{self.kind} has no {', '.join(lacking)}; it has {has_said}")
+        return self
+
+    @property
     def base(self) -> QuantizationSpec | None:
         """How the base model is quantised, None if it is not."""
         if self.kind == "qlora":
@@ -144,6 +174,17 @@ class TrainingSpec(Section):
     weight_decay: float | None = Field(None, ge=0)
     max_grad_norm: float | None = Field(None, ge=0)
     seed: int = Field(42, ge=0)
+
+    @field_validator("optimizer", "schedule")
+    @classmethod
+    def _named_as_in_transformers(cls, value: str | None, info: ValidationInfo) -> str | None:
+        names = OPTIMIZERS if info.field_name == "optimizer" else SCHEDULES
+        if value is None or value in names:
+            return value
+        near = difflib.get_close_matches(value, names, 3, 0.3)
+        raise ValueError(
+            f"transformers has no such {info.field_name}" + (f"; did you mean {', '.join(near)}?" if near else "")
+        )
 
 
 class EvaluationSpec(Section):
@@ -181,7 +222,7 @@ class ExtraSpec(Section):
     @model_validator(mode="after")
     def _no_secrets_and_nothing_twice(self) -> "ExtraSpec":
         """A specification is stored in several places, so it may hold no secret."""
-        for name in (*self.trainer, *self.peft, *self.model):
+        for name in (*flatten(self.trainer), *flatten(self.peft), *flatten(self.model)):
             if name.endswith(("token", "api_key", "password", "secret")) and name not in ("eos_token", "pad_token"):
                 raise ValueError(
                     f"{name} may be secret, and a specification is stored: use the environment (hf auth login)"
@@ -229,21 +270,6 @@ class RunSpec(Section):
     compute: ComputeSpec = ComputeSpec()
     run: RunSection = RunSection()
 
-    @model_validator(mode="after")
-    def _method_has_it(self) -> "RunSpec":
-        """Each method has fields of its own; one that it does not have would be ignored without a word."""
-        method = self.method
-        if method.kind is None:
-            return self
-        has = METHODS[method.kind].fields
-        given = [name for name in ("rank", "alpha", "dropout", "targets", "variant", "modules_to_save", "virtual_tokens")
-                 if getattr(method, name) and name not in has]  # fmt: skip
-        if given:
-            raise ValueError(
-                f"{method.kind} has no {', '.join(given)}; it has {', '.join(sorted(has)) or 'no settings'}"
-            )
-        return self
-
 
 def parse(raw: Any) -> RunSpec:
     """Validate a nested mapping; a section left empty has its defaults. Raises SpecError with every problem at once."""
@@ -274,7 +300,8 @@ def _sentence(problem: Any) -> str:
     given = clean(repr(problem["input"]), False)[:60]
     if len(loc) < len(problem["loc"]):
         return f"{path} is of the wrong kind (given: {given})"
-    return f"{path}: {problem['msg'].removeprefix('Value error, ')} (given: {given})"
+    said = f"{path}: {problem['msg'].removeprefix('Value error, ')}"
+    return said if isinstance(problem["input"], dict) else f"{said} (given: {given})"
 
 
 def _hint(error: ValidationError) -> str:
@@ -342,17 +369,6 @@ def _assign(node: dict[str, Any], keys: list[str], value: Any, path: str) -> dic
 
 def to_yaml(spec: RunSpec) -> str:
     return yaml.safe_dump(spec.model_dump(mode="json"), sort_keys=False)
-
-
-def flatten(raw: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """`{"a": {"b": 1}}` as `{"a.b": 1}`; lists stay whole; an empty section disappears."""
-    flat: dict[str, Any] = {}
-    for key, value in raw.items():
-        if isinstance(value, dict):
-            flat |= flatten(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value
-    return flat
 
 
 def schema() -> dict[str, Any]:

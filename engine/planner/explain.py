@@ -39,6 +39,8 @@ def explained(request: Request, chosen: Choice, best: list[Choice], wanted: str 
 
 def _why_method(request: Request, chosen: Choice, best: list[Choice], wanted: str | None) -> str:
     kind, memory = chosen.spec.method.kind, chosen.memory
+    if kind != "full" and (given := request.spec.method.settings):
+        wanted = f"method.{given[0]} is set, and that is for adapters"
     if memory is None or request.cards is None:
         return wanted or (
             "16-bit weights and a small adapter: the usual start" if kind == "lora" else "the least memory"

@@ -119,7 +119,7 @@ def _allowed(tier: Tier, request: Request) -> bool:
         return False
     if tier.kind != "full":
         return True
-    if spec.method.variant or spec.method.modules_to_save or spec.method.rank or spec.extra.peft:
+    if spec.method.settings or spec.extra.peft:
         return False
     if shape and shape.experts and tier.precision == "mixed":
         return False  # grouped products of experts need bf16 weights (torch.nn.functional.grouped_mm)

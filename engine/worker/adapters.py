@@ -1,10 +1,12 @@
 """The adapter that a specification asks for, as peft has it, and what some methods need of the training loop."""
 
 import dataclasses
+import functools
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import send_to_device  # type: ignore[import-untyped]
 from peft import PeftConfig, PeftType, get_peft_model
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 from peft.optimizers import create_loraplus_optimizer
@@ -142,28 +144,51 @@ def attach(trainer: Any, spec: RunSpec, run_dir: Path) -> None:
             loraplus_weight_decay=trainer.args.weight_decay,
         )  # fmt: skip
     if spec.method.kind in AROUND_ONE:
-        for parameter in trainer.model.parameters():
-            if parameter.requires_grad:  # TRL makes them bfloat16 over a quantised base
-                parameter.data = parameter.data.float()
+        _widen(trainer)
     if spec.method.kind == "adalora":
-        for name, parameter in trainer.model.named_parameters():
-            if "ranknum" in name:  # a count, which peft leaves open to gradients on a quantised base
-                parameter.requires_grad_(False)
         _regularise(trainer)
+    if spec.compute.sharding == "layers" and spec.objective != "reward":
+        _come_home(trainer)
     if spec.method.variant == "pissa" and trainer.args.should_save and not (run_dir / "pissa").is_dir():
-        trainer.model.save_pretrained(str(run_dir / "pissa"))
+        trainer.model.save_pretrained(str(run_dir / "pissa.tmp"))
+        (run_dir / "pissa.tmp").rename(run_dir / "pissa")
+
+
+def _widen(trainer: Any) -> None:
+    """What is trained in fp32: TRL makes it bfloat16 over a quantised base."""
+    for parameter in trainer.model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
+
+
+def _come_home(trainer: Any) -> None:
+    """The model's outputs on the device that they are asked on. accelerate sees to it for layers on several cards, but TRL's
+    fused head goes around it, and leaves the loss on the last card."""
+    base = trainer.model.get_base_model() if hasattr(trainer.model, "peft_config") else trainer.model
+    forward, home = base.forward, trainer.accelerator.device
+
+    @functools.wraps(type(base).forward)
+    def from_there(*given: Any, **named: Any) -> Any:
+        return send_to_device(forward(*given, **named), home, skip_keys="past_key_values")
+
+    base.forward = from_there
 
 
 def _regularise(trainer: Any) -> None:
     """AdaLoRA's orthogonal regularisation, which peft adds to a loss that the model returns: TRL computes its own."""
     compute, tuner = trainer.compute_loss, trainer.model.base_model
     weight = tuner.peft_config["default"].orth_reg_weight
+    for name, parameter in trainer.model.named_parameters():
+        if "ranknum" in name:  # a count, which peft leaves open to gradients on a quantised base
+            parameter.requires_grad_(False)
 
     def compute_loss(model: Any, inputs: Any, return_outputs: bool = False, **given: Any) -> Any:
         made = compute(model, inputs, return_outputs=return_outputs, **given)
         if not model.training:
             return made
-        extra = weight * _skew(tuner) / trainer.args.gradient_accumulation_steps
+        extra = weight * _skew(tuner)
+        if trainer.loss_is_scaled_for_ga is not False:  # else the trainer divides the whole loss itself
+            extra = extra / trainer.args.gradient_accumulation_steps
         if hasattr(trainer, "_metrics"):  # the loss contains it: how much of it this is
             trainer._metrics["train"]["regularisation"].append(extra.item())
         return (made[0] + extra, made[1]) if return_outputs else made + extra

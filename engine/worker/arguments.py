@@ -36,9 +36,8 @@ def deepspeed_config(stage: int) -> dict[str, Any]:
 def training_arguments(spec: RunSpec, checkpoints: Path, rows: int, evaluate: bool) -> dict[str, Any]:
     """What all of TRL's trainers take. `rows` is what an epoch has."""
     t = spec.training
-    batch = (t.micro_batch or 1) * (t.accumulation or 1) * spec.compute.processes
-    eval_every = steps_of(spec.evaluation.every, rows, batch) if evaluate else 0
-    save_every = steps_of(spec.saving.every, rows, batch)
+    eval_every = steps_of(spec.evaluation.every, rows, spec) if evaluate else 0
+    save_every = steps_of(spec.saving.every, rows, spec)
     cuda = spec.compute.devices != "cpu" and torch.cuda.is_available()
     arguments = {
         "output_dir": str(checkpoints),
@@ -86,11 +85,28 @@ def training_arguments(spec: RunSpec, checkpoints: Path, rows: int, evaluate: bo
     return arguments | trackers.arguments(spec)
 
 
+def reference(spec: RunSpec) -> dict[str, Any]:
+    """For the copy of the base that full fine-tuning is held against: TRL loads it by name, and only what is said here is as
+    it was for the model itself (engine.worker.load.model_call)."""
+    named = {"revision": spec.model.revision, "trust_remote_code": spec.model.trust_remote_code}
+    loading = {name: value for name, value in (named | spec.extra.model).items() if value}
+    return {"model_init_kwargs": loading} if loading and spec.method.kind == "full" else {}
+
+
 def checked(arguments: dict[str, Any], cls: Any, spec: RunSpec) -> dict[str, Any]:
     """The arguments with `extra.trainer` over them. Raises SpecError for a name that the installed class does not have."""
     arguments = arguments | spec.extra.trainer
     known(arguments, cls, "extra.trainer")
     return arguments
+
+
+def configured(cls: Any, arguments: dict[str, Any]) -> Any:
+    """The trainer's configuration. Raises SpecError for a value that it refuses."""
+    try:
+        return cls(**arguments)
+    except (ValueError, TypeError, ImportError) as error:
+        text = str(error).split("\n")[0][:300]
+        raise SpecError("The trainer refuses these settings", text, "Correct the field that it is about.") from error
 
 
 def known(arguments: dict[str, Any], cls: Any, where: str) -> None:
@@ -108,15 +124,18 @@ def known(arguments: dict[str, Any], cls: Any, where: str) -> None:
 
 def set_rhythm(arguments: Any, spec: RunSpec, rows: int) -> None:
     """Fractions of an epoch anew, for the rows that packing has left."""
-    batch = (spec.training.micro_batch or 1) * (spec.training.accumulation or 1) * spec.compute.processes
     if arguments.eval_steps and spec.evaluation.every and spec.evaluation.every < 1:
-        arguments.eval_steps = steps_of(spec.evaluation.every, rows, batch)
+        arguments.eval_steps = steps_of(spec.evaluation.every, rows, spec)
     if spec.saving.every and spec.saving.every < 1:
-        arguments.save_steps = steps_of(spec.saving.every, rows, batch)
+        arguments.save_steps = steps_of(spec.saving.every, rows, spec)
 
 
-def steps_of(every: float | None, rows: int, batch: int) -> int:
-    """`every` as optimizer steps: itself, or that fraction of an epoch if it is below 1; 0 is never."""
-    if not every:
-        return 0
-    return int(every) if every >= 1 else max(1, round(every * rows / batch))
+def steps_of(every: float | None, rows: int, spec: RunSpec) -> int:
+    """`every` as optimizer steps: itself, or that fraction of an epoch of so many rows if it is below 1; 0 is never."""
+    if not every or every >= 1:
+        return int(every or 0)
+    t = spec.training
+    batch = (t.micro_batch or 1) * (t.accumulation or 1) * spec.compute.processes
+    if spec.objective == "grpo":  # its batches count answers, several to a row
+        rows *= spec.objective_options.generations or 1
+    return max(1, round(every * rows / batch))

@@ -110,7 +110,7 @@ class ReportingCallback(TrainerCallback):
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         better = better_before(evaluations(state)) if not self.stopped else None
-        if better:
+        if better and not args.metric_for_best_model:  # early stopping goes back to the best one
             step, loss = better
             kept = (
                 f"checkpoint-{step} is kept" if step in [c.step for c in self._saved] else "no checkpoint of it is kept"
@@ -118,6 +118,11 @@ class ReportingCallback(TrainerCallback):
             self._reporter.say(Notice("warning", f"the last evaluation is worse than the best one, {loss:.4g} at step {step}: "
                                       f"{kept}", "The model that is saved is the last one. Fewer epochs, or early stopping, "
                                       "would have ended there."))  # fmt: skip
+
+    def best(self) -> Checkpoint | None:
+        """The checkpoint with the lowest eval_loss, None if none was evaluated."""
+        scored = best_evaluation([(c.step, c.eval_loss) for c in self._saved if c.eval_loss is not None])
+        return next((c for c in self._saved if scored and c.step == scored[0]), None)
 
     @property
     def last_path(self) -> str:
@@ -147,10 +152,13 @@ def flops(args: Any, model: Any) -> tuple[int, float] | None:
 
 
 def memory(step: int, parts: dict[str, float] | None = None) -> Memory:
-    """The allocator's peaks since the start on a GPU; the peak resident size of the process on a CPU."""
+    """The allocator's peaks since the start on the fullest GPU of this process, which has several where layers are laid
+    over them; the peak resident size of the process on a CPU."""
     if torch.cuda.is_available():
+        cards = range(torch.cuda.device_count())
         total = torch.cuda.get_device_properties(0).total_memory
-        peak, reserved = torch.cuda.max_memory_allocated(), torch.cuda.max_memory_reserved()
+        peak = max(torch.cuda.max_memory_allocated(card) for card in cards)
+        reserved = max(torch.cuda.max_memory_reserved(card) for card in cards)
         return Memory(step, peak / GIB, reserved / GIB, total / GIB, "cuda", parts or {})
     resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / GIB
     return Memory(step, resident, resident, _RAM_TOTAL, "cpu", parts or {})

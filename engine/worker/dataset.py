@@ -148,6 +148,9 @@ def _encoded(spec: RunSpec, rows: Iterable[tuple[Row, int]], tokenizer: Any, dro
     whole = spec.objective != "grpo"
 
     def encode(batch: list[tuple[Row, int]]) -> list[Ids | Unusable]:
+        if not whole and any("tools" in row.value for row, _ in batch):
+            raise DataError("GRPO cannot give the model tools", "Some rows have tools, which TRL takes for a whole run only.",
+                            "Leave the column out, or train with another objective.")  # fmt: skip
         return list(preprocess([row.value if whole else _prompt_alone(row.value) for row, _ in batch], tokenizer))
 
     for batch, encoded in ordered(encode, batches(rows)):

@@ -6,7 +6,7 @@ from typing import Any
 from trl import DPOConfig, DPOTrainer
 
 from engine.spec import RunSpec
-from engine.worker.arguments import checked, training_arguments
+from engine.worker.arguments import checked, configured, reference, training_arguments
 
 
 class PreparedDPOTrainer(DPOTrainer):
@@ -18,7 +18,7 @@ class PreparedDPOTrainer(DPOTrainer):
 
 def trainer_arguments(spec: RunSpec, checkpoints: Path, rows: int, evaluate: bool) -> dict[str, Any]:
     """The arguments of DPOConfig, checked."""
-    arguments = training_arguments(spec, checkpoints, rows, evaluate)
+    arguments = training_arguments(spec, checkpoints, rows, evaluate) | reference(spec)
     arguments["max_length"] = spec.training.max_length
     return checked(arguments, DPOConfig, spec)
 
@@ -28,5 +28,5 @@ def make_trainer(spec: RunSpec, checkpoints: Path, train: Any, held_out: Any) ->
 
     The reference model is the base under the adapter, or with full fine-tuning a second copy, which TRL loads.
     """
-    config = DPOConfig(**trainer_arguments(spec, checkpoints, len(train), evaluate=held_out is not None))
+    config = configured(DPOConfig, trainer_arguments(spec, checkpoints, len(train), evaluate=held_out is not None))
     return lambda **given: PreparedDPOTrainer(args=config, train_dataset=train, eval_dataset=held_out, **given)

@@ -11,13 +11,13 @@ from trl import GRPOConfig, GRPOTrainer
 
 from engine.errors import SpecError
 from engine.spec import RunSpec
-from engine.worker.arguments import checked, training_arguments
+from engine.worker.arguments import checked, configured, reference, training_arguments
 
 
 def trainer_arguments(spec: RunSpec, checkpoints: Path, rows: int, evaluate: bool) -> dict[str, Any]:
     """The arguments of GRPOConfig, checked."""
     options = spec.objective_options
-    arguments = training_arguments(spec, checkpoints, rows, evaluate) | {
+    arguments = training_arguments(spec, checkpoints, rows, evaluate) | reference(spec) | {
         "num_generations": options.generations,
         "max_completion_length": options.completion_length,
         "per_device_eval_batch_size": options.generations,  # TRL compares whole groups of answers
@@ -27,7 +27,7 @@ def trainer_arguments(spec: RunSpec, checkpoints: Path, rows: int, evaluate: boo
 
 def make_trainer(spec: RunSpec, checkpoints: Path, train: Any, held_out: Any) -> Any:
     """What builds the trainer once the model is there; arguments and reward functions are checked now. Raises SpecError."""
-    config = GRPOConfig(**trainer_arguments(spec, checkpoints, len(train), evaluate=held_out is not None))
+    config = configured(GRPOConfig, trainer_arguments(spec, checkpoints, len(train), evaluate=held_out is not None))
     rewards = [reward(named) for named in spec.objective_options.rewards]
     sets = [rows and rows.with_transform(_decoded) for rows in (train, held_out)]
     return lambda **given: GRPOTrainer(

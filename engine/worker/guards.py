@@ -146,6 +146,18 @@ class EarlyStop(TrainerCallback):
                                       f"evaluations was {than}"))  # fmt: skip
 
 
+class TokensGoOn(TrainerCallback):
+    """TRL counts the tokens of a resumed run from nothing: it goes on from what was logged last."""
+
+    def __init__(self, trainer: Any) -> None:
+        self._trainer = trainer
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        logged = [entry["num_tokens"] for entry in state.log_history if "num_tokens" in entry]
+        if logged:
+            self._trainer._total_train_tokens = int(logged[-1])
+
+
 class DataOrder(TrainerCallback):
     """The order of rows of each epoch follows from seed and epoch alone, so that a resumed run goes on with it.
 

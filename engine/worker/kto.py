@@ -6,7 +6,7 @@ from typing import Any
 from trl import KTOConfig, KTOTrainer
 
 from engine.spec import RunSpec
-from engine.worker.arguments import checked, training_arguments
+from engine.worker.arguments import checked, configured, reference, training_arguments
 
 
 class PreparedKTOTrainer(KTOTrainer):
@@ -25,12 +25,12 @@ def _mismatched(rows: Any) -> Any:
 
 def trainer_arguments(spec: RunSpec, checkpoints: Path, rows: int, evaluate: bool) -> dict[str, Any]:
     """The arguments of KTOConfig, checked."""
-    arguments = training_arguments(spec, checkpoints, rows, evaluate)
+    arguments = training_arguments(spec, checkpoints, rows, evaluate) | reference(spec)
     arguments["max_length"] = spec.training.max_length
     return checked(arguments, KTOConfig, spec)
 
 
 def make_trainer(spec: RunSpec, checkpoints: Path, train: Any, held_out: Any) -> Any:
     """What builds the trainer once the model is there; the arguments are checked now. Raises SpecError."""
-    config = KTOConfig(**trainer_arguments(spec, checkpoints, len(train), evaluate=held_out is not None))
+    config = configured(KTOConfig, trainer_arguments(spec, checkpoints, len(train), evaluate=held_out is not None))
     return lambda **given: PreparedKTOTrainer(args=config, train_dataset=train, eval_dataset=held_out, **given)

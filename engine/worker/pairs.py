@@ -15,3 +15,20 @@ def tokenized_pair(row: dict[str, Any], max_length: int) -> dict[str, Any]:
         made[f"{name}_attention_mask"] = [1] * len(ids)
         made[f"{name}_labels"] = ([IGNORED] * len(prompt) + ids[len(prompt) :])[:max_length]
     return made
+
+
+def count_tokens(trainer: Any) -> None:
+    """Log `num_tokens` as TRL's newer trainers do: what the model has read so far, padding apart."""
+    compute, log = trainer.compute_loss, trainer.log
+    trainer._total_train_tokens = 0  # as they call it
+
+    def compute_loss(model: Any, inputs: Any, *given: Any, **named: Any) -> Any:
+        if model.training:
+            read = sum(int(inputs[f"{name}_attention_mask"].sum()) for name in ("chosen", "rejected"))
+            trainer._total_train_tokens += read * trainer.args.world_size  # the other ranks read about as much
+        return compute(model, inputs, *given, **named)
+
+    def with_tokens(logs: dict[str, float], *given: Any) -> None:
+        log(logs | ({"num_tokens": trainer._total_train_tokens} if "loss" in logs else {}), *given)
+
+    trainer.compute_loss, trainer.log = compute_loss, with_tokens

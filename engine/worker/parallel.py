@@ -4,9 +4,12 @@ import multiprocessing
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
 from typing import Any, TypeVar
 
+from engine.errors import RunError
 from engine.processes import die_with_parent
 
 Item = TypeVar("Item")
@@ -19,6 +22,7 @@ def ordered(function: Callable[[Item], Made], items: Iterable[Item]) -> Iterator
     """(item, result) for each item. The second item starts the processes: a single one is quicker without.
 
     `function` and what it holds are inherited by forking, so they need not be picklable; items and results are pickled.
+    A process that is killed, for memory say, raises RunError: multiprocessing.Pool would wait for it for ever.
     """
     rest = iter(items)
     first = list(islice(rest, 2))
@@ -28,15 +32,28 @@ def ordered(function: Callable[[Item], Made], items: Iterable[Item]) -> Iterator
             yield item, function(item)
         return
     _Held.function = function
-    with multiprocessing.get_context("fork").Pool(workers, die_with_parent) as pool:
-        waiting: deque[tuple[Item, Any]] = deque()
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("fork"), die_with_parent)
+    try:
+        waiting: deque[tuple[Item, Future[Made]]] = deque()
         for item in (*first, *islice(rest, 2 * workers - 2)):
-            waiting.append((item, pool.apply_async(_call, (item,))))
+            waiting.append((item, pool.submit(_call, item)))
         while waiting:
             item, result = waiting.popleft()
-            yield item, result.get()
+            yield item, _result(result)
             for one in islice(rest, 1):
-                waiting.append((one, pool.apply_async(_call, (one,))))
+                waiting.append((one, pool.submit(_call, one)))
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _result(result: Future[Made]) -> Made:
+    try:
+        return result.result()
+    except BrokenProcessPool:
+        raise RunError(
+            "A process that prepared rows was killed", "Most often the host has run out of memory.",
+            "Free some memory, then: tunedeck resume",
+        ) from None  # fmt: skip
 
 
 class _Held:

@@ -23,8 +23,7 @@ class Samples(TrainerCallback):
     def __init__(self, reporter: Reporter, spec: RunSpec, rows: int, trainer: Any, tokenizer: Any) -> None:
         self._reporter, self._trainer, self._tokenizer = reporter, trainer, tokenizer
         self._prompts = spec.evaluation.prompts or []
-        batch = (spec.training.micro_batch or 1) * (spec.training.accumulation or 1) * spec.compute.processes
-        self._every = steps_of(spec.evaluation.sample_every, rows, batch)
+        self._every = steps_of(spec.evaluation.sample_every, rows, spec)
         self._with_evaluations = spec.evaluation.sample_every is None
         self._said = -1
 

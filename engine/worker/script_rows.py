@@ -48,6 +48,8 @@ def write_rows(spec: RunSpec, tokenizer: Any, folder: Path) -> Rows:
     why = f"{spec.objective} needs it" if spec.objective in OLDER else plain.problem
     if not why and plain.counts != counts:
         why = "long rows were split"
+    if spec.objective == "reward" and spec.training.long_rows == "cut":
+        why = "TRL's reward trainer would drop long rows instead of cutting them"
     if why:
         for name, rows in prepared.items():
             _write(folder / f"{name}.jsonl", (json.dumps(row) for row in rows or ()))

@@ -22,6 +22,7 @@ TRAINERS = {"sft": "SFT", "text": "SFT", "dpo": "DPO", "kto": "KTO", "reward": "
             "grpo": "GRPO"}  # fmt: skip
 PACKAGES = ("torch", "transformers", "trl", "peft", "datasets", "accelerate", "bitsandbytes")
 IMPORTED = {
+    "accelerate.utils": ("send_to_device",),
     "datasets": ("Dataset", "load_dataset"),
     "peft.optimizers": ("create_loraplus_optimizer",),
     "transformers": ("AutoModelForCausalLM", "AutoModelForSequenceClassification", "AutoTokenizer", "BitsAndBytesConfig",
@@ -79,7 +80,8 @@ class Script:
         """What the rest of the script uses."""
         trl = f"trl.experimental.{self.spec.objective}" if self.spec.objective in ("orpo", "cpo") else "trl"
         one_card = not self.cpu and self.spec.compute.processes == 1 and self.spec.compute.sharding != "layers"
-        needed = [name for name in ("json", "os", "shutil") if f"{name}." in body or (name == "os" and one_card)]
+        modules = ("functools", "json", "os", "shutil")
+        needed = [name for name in modules if f"{name}." in body or (name == "os" and one_card)]
         lines = [*(f"import {name}" for name in needed), "from pathlib import Path"]
         lines += ["from typing import Any", ""] if uses(body, "Any") else [""]
         if one_card:
@@ -106,6 +108,10 @@ class Script:
             wanted.append(load._dequantise)
         if self.spec.method.kind == "adalora":
             wanted += [adapters._unwrapped, adapters.Budget, adapters._regularise, adapters._skew]
+        if self.spec.method.kind in adapters.AROUND_ONE:
+            wanted.append(adapters._widen)
+        if self.layers:
+            wanted.append(adapters._come_home)
         if self.spec.training.group_by_length:
             wanted.append(guards.DataOrder)
         if self.spec.objective == "grpo":
@@ -116,6 +122,11 @@ class Script:
             wanted.append(getattr(self.module, f"Prepared{self.name}Trainer"))
         constant = [f"IGNORED = {pairs.IGNORED}"] if pairs.tokenized_pair in wanted else []
         return [*constant, *("\n" + inspect.getsource(one).rstrip() + "\n" for one in wanted)]
+
+    @property
+    def layers(self) -> bool:
+        """Whether the model lies on several cards, and TRL's head leaves the loss on another than the first."""
+        return self.spec.compute.sharding == "layers" and self.spec.objective != "reward"
 
     @property
     def prepared(self) -> bool:
@@ -150,7 +161,8 @@ class Script:
             f'{name} = load_dataset("json", data_files=str(HERE / "{name}.jsonl"), split="train")' for name in files
         ]
         if self.rows.ids and self.name == "Reward":  # a reward model reads prompt and answer as one
-            whole = "{n: row['prompt_ids'] + row[n] for n in ('chosen_ids', 'rejected_ids')}"
+            most = self.spec.training.max_length
+            whole = f"{{n: (row['prompt_ids'] + row[n])[:{most}] for n in ('chosen_ids', 'rejected_ids')}}"
             lines += [f'{name} = {name}.map(lambda row: {whole}, remove_columns="prompt_ids")' for name in files]
         return "\n".join(lines)
 
@@ -223,19 +235,29 @@ class Script:
     def _attached(self) -> list[str]:
         """As adapters.attach has it."""
         spec = self.spec
+        home = ["_come_home(trainer)"] * self.layers
         if spec.method.variant == "lora+":
             given = {
                 "loraplus_lr_ratio": adapters.LORA_PLUS_RATIO,
                 "loraplus_weight_decay": Code("arguments.weight_decay"),
             }
             made = ", ".join(f"{key}={value!r}" for key, value in given.items())
-            return ["cls, settings = trainer.get_optimizer_cls_and_kwargs(trainer.args, trainer.model)",
+            return [*home, "cls, settings = trainer.get_optimizer_cls_and_kwargs(trainer.args, trainer.model)",
                     f"trainer.optimizer = create_loraplus_optimizer(trainer.model, cls, **settings, {made})"]  # fmt: skip
+        if spec.method.kind in adapters.AROUND_ONE:
+            return [*home, "_widen(trainer)"]
         if spec.method.kind == "adalora":
             return ["_regularise(trainer)"]
-        if spec.method.variant == "pissa":
-            return ['trainer.model.save_pretrained(str(HERE / "output" / "pissa"))  # to tell what was learned from it']
-        return []
+        if self.converted:
+            begin = 'trainer.model.save_pretrained(str(HERE / "output" / "pissa"))  # to tell what was learned from it'
+            return [*home, begin]
+        return home
+
+    @property
+    def converted(self) -> bool:
+        """As adapters.save_adapter has it: PiSSA beside modules that are saved whole stays as it is."""
+        whole = self.spec.objective == "reward" or self.spec.method.modules_to_save
+        return self.spec.method.variant == "pissa" and not whole
 
     def _end(self) -> str:
         lines = [
@@ -243,7 +265,7 @@ class Script:
             'trainer.save_model(str(HERE / "output" / "model"))',
             "trainer.save_state()  # output/trainer_state.json: the loss of each step",
         ]
-        if self.spec.method.variant == "pissa":
+        if self.converted:
             lines += ["trainer.accelerator.unwrap_model(trainer.model).save_pretrained(",
                       '    str(HERE / "output" / "model"),',
                       '    path_initial_model_for_weight_conversion=str(HERE / "output" / "pissa"),', ")"]  # fmt: skip

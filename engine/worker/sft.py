@@ -6,7 +6,7 @@ from typing import Any
 from trl import SFTConfig, SFTTrainer
 
 from engine.spec import RunSpec
-from engine.worker.arguments import checked, training_arguments
+from engine.worker.arguments import checked, configured, training_arguments
 
 
 def trainer_arguments(spec: RunSpec, checkpoints: Path, rows: int, evaluate: bool) -> dict[str, Any]:
@@ -22,5 +22,5 @@ def trainer_arguments(spec: RunSpec, checkpoints: Path, rows: int, evaluate: boo
 
 def make_trainer(spec: RunSpec, checkpoints: Path, train: Any, held_out: Any) -> Any:
     """What builds the trainer once the model is there; the arguments are checked now. Raises SpecError."""
-    config = SFTConfig(**trainer_arguments(spec, checkpoints, len(train), evaluate=held_out is not None))
+    config = configured(SFTConfig, trainer_arguments(spec, checkpoints, len(train), evaluate=held_out is not None))
     return lambda **given: SFTTrainer(args=config, train_dataset=train, eval_dataset=held_out, **given)

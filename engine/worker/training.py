@@ -16,13 +16,15 @@ from engine.errors import SpecError
 from engine.events import Checkpoint, Finished, Notice, Stopped
 from engine.files import read_records
 from engine.spec import RunSpec
+from engine.text import clean
 from engine.worker.adapters import attach, method_callbacks, peft_config, rehearse, save_adapter
 from engine.worker.arguments import set_rhythm
 from engine.worker.callback import ReportingCallback
 from engine.worker.dataset import datasets_for
-from engine.worker.guards import guards
+from engine.worker.guards import TokensGoOn, guards
 from engine.worker.head import use_head
 from engine.worker.load import load_model, load_tokenizer, ready_model, stops_at
+from engine.worker.pairs import count_tokens
 from engine.worker.reporter import Reporter
 from engine.worker.samples import Samples
 
@@ -62,6 +64,9 @@ def train(spec: RunSpec, reporter: Reporter, stop: Any, resume_from: str) -> Non
         callbacks=[*method_callbacks(spec, resume_from), callback],
     )
     attach(trainer, spec, reporter.run_dir)
+    if spec.objective in ("orpo", "cpo"):
+        count_tokens(trainer)
+    trainer.add_callback(TokensGoOn(trainer))
     trainer.remove_callback(ProgressCallback)
     trainer.remove_callback(PrinterCallback)
     set_rhythm(trainer.args, spec, len(trainer.train_dataset))
@@ -82,6 +87,8 @@ def _end(
     if callback.stopped and step < trainer.state.max_steps:
         reporter.say_last(Stopped(step, callback.last_path))
         return
+    if spec.evaluation.early_stopping:
+        step = _back_to_best(trainer, reporter, callback) or step
     samples.say(step)
     reporter.phase("save")
     target, unfinished = reporter.run_dir / "model", reporter.run_dir / "model.tmp"
@@ -94,6 +101,26 @@ def _end(
         reporter.say_last(Finished(step, str(target), size))
 
 
+def _back_to_best(trainer: Any, reporter: Reporter, callback: ReportingCallback) -> int | None:
+    """Load the best checkpoint, which is what early stopping is for; its step, None if it is the last or cannot be loaded."""
+    best = callback.best()
+    if best is None or best.step == trainer.state.global_step:
+        return None
+    trainer.state.best_model_checkpoint = best.path
+    try:
+        trainer._load_best_model()
+    except RuntimeError as error:  # peft cannot load learned tokens over others
+        text = clean(str(error).split("\n")[0], keep_lines=False)[:200]
+        reporter.say(
+            Notice("warning", f"the last model is saved, not the best one, which is {Path(best.path).name}", text)
+        )
+        return None
+    reporter.say(
+        Notice("note", f"the model of step {best.step} is saved: its eval_loss, {best.eval_loss:.4g}, was the best")
+    )
+    return best.step
+
+
 def objective_module(spec: RunSpec) -> ModuleType:
     """The file that trains the objective: only that one is imported, as each of TRL's trainers takes a while."""
     name = "sft" if spec.objective in (None, "text") else spec.objective
@@ -103,6 +130,7 @@ def objective_module(spec: RunSpec) -> ModuleType:
 def quiet() -> None:
     """No progress bars: in a log file they are noise, and progress is an event."""
     datasets.disable_progress_bars()
+    datasets.disable_caching()  # the ids are kept by engine.worker.dataset: what TRL maps once more goes to a temporary place
     transformers.utils.logging.disable_progress_bar()
 
 

@@ -5,6 +5,7 @@ import math
 import signal
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -14,7 +15,7 @@ from engine import launch, runnable
 from engine.errors import SpecError
 from engine.events import Checkpoint, Finished, Metric, Notice, Stopped
 from engine.files import read_records
-from engine.hardware import Hardware
+from engine.hardware import Gpu, Hardware
 from engine.launch import prepare
 from engine.spec import parse
 from tests.helpers import Deck, Run, wait_for
@@ -109,6 +110,31 @@ def test_sharding_is_refused_where_no_gpu_is_found(
     raw = {"model": {"path": str(tiny_model)}, "data": {"path": str(rows)}, "compute": {"sharding": sharding}}
     with pytest.raises(SpecError):
         prepare(parse(raw))
+
+
+def test_one_gpu_has_nothing_to_share(tiny_model: Path, rows: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    card = Gpu(0, "GPU-a", "RTX 4090", 24.0)
+    monkeypatch.setattr(launch, "probe", lambda: Hardware("h", (card,), None, "1", "cpu", 2, 8.0))
+    raw = {"model": {"path": str(tiny_model)}, "data": {"path": str(rows)}, "compute": {"sharding": "fsdp"}}
+    with pytest.raises(SpecError, match="one GPU may train"):
+        prepare(parse(raw))
+
+
+def test_layers_on_several_cards_bring_the_loss_home() -> None:
+    """The meta device stands for the first card."""
+    import torch
+    from trl.trainer.utils import FusedCausalLMOutput
+
+    from engine.worker.adapters import _come_home
+
+    class Model(torch.nn.Module):
+        def forward(self, ids: torch.Tensor) -> FusedCausalLMOutput:
+            return FusedCausalLMOutput(loss=ids.sum(), log_probs=ids)
+
+    model, home = Model(), torch.device("meta")
+    _come_home(SimpleNamespace(model=model, accelerator=SimpleNamespace(device=home)))
+    made = model(torch.ones(3))
+    assert made.loss.device == made.log_probs.device == home
 
 
 @pytest.mark.parametrize("stage", [2, 3])

@@ -224,11 +224,21 @@ def test_every_format_is_among_them() -> None:
     assert (
         {case[1] for case in ACCEPTED}
         == set(NAMES)
-        == set(get_args(Format))
-        == set(SHAPES)
-        == set(FORMS)
-        == set(CONVERT)
+        == set(get_args(Format)) - {"prompt"}
+        == set(SHAPES) - {"prompt"}
+        == set(FORMS) - {"prompt"}
+        == set(CONVERT) - {"prompt"}
     )
+
+
+def test_prompts_alone_are_a_format_only_when_it_is_named(tmp_path: Path) -> None:
+    """Else a row without an answer is one that lacks it."""
+    row = {"prompt": "2+2?", "result": 4}
+    assert detect([row]).format is None
+    assert detect([row], "prompt").format == "prompt"
+    assert convert(row, "prompt") == {"prompt": "2+2?", "columns": {"result": 4}}
+    with pytest.raises(BadRow, match="prompt is empty"):
+        convert({"prompt": " "}, "prompt")
 
 
 REFUSED: list[tuple[Format, Json, str, str]] = [

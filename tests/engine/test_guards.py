@@ -215,8 +215,10 @@ class TestEvaluation:
         assert f"stopped early at step {last}" in why
         assert f"{scores[best]:.4g} at step {best}" in why
         assert best in run.kept, "whatever saving.every says"
-        (warning,) = run.warnings
-        assert f"at step {best}: checkpoint-{best} is kept" in warning
+        assert any(f"the model of step {best} is saved" in e.text for e in said if isinstance(e, Notice))
+        saved, kept = (sorted(folder.glob("*.safetensors")) for folder in (
+            run.directory / "model", run.directory / "checkpoints" / f"checkpoint-{best}"))  # fmt: skip
+        assert [f.read_bytes() for f in saved] == [f.read_bytes() for f in kept]
 
     def test_a_checkpoint_asked_for_is_saved_and_the_run_goes_on(self, training: Any) -> None:
         run = training()

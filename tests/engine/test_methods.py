@@ -8,7 +8,7 @@ import pytest
 
 from engine.compatibility import COLUMNS, TABLE, VARIANTS, refusals, table, why_not
 from engine.errors import SpecError
-from engine.methods import METHODS, VIRTUAL
+from engine.methods import METHODS, OPTIMIZERS, SCHEDULES, VIRTUAL
 from engine.runnable import check_runnable
 from engine.spec import RunSpec, parse
 from tests.runs import complete, tiny
@@ -162,6 +162,14 @@ def specified(name: str, column: str) -> RunSpec:
         "objective": objective,
     }
     return parse(raw)
+
+
+def test_optimizers_and_schedules_are_those_of_the_installed_transformers() -> None:
+    from transformers.trainer_utils import SchedulerType
+    from transformers.training_args import OptimizerNames
+
+    assert [one.value for one in OptimizerNames] == list(OPTIMIZERS)
+    assert [one.value for one in SchedulerType] == list(SCHEDULES)
 
 
 def test_learned_tokens_are_never_packed_or_merged() -> None:

@@ -35,6 +35,7 @@ def test_every_objective_learns_and_saves_what_it_learned(
     assert sum(losses[-3:]) < 0.98 * sum(losses[:3]), losses
     found = verdict(done, spec)
     assert found.good, found
+    assert done.series("num_tokens")[-1] > 0
     assert name == "full" or not [one for one in found.changed if "score" not in one], found.changed
 
 
@@ -110,6 +111,40 @@ def test_what_looks_at_whole_answers_is_not_packed_split_or_grouped(objective: s
         assert objective in refused(objective=objective, training=training).message
 
 
+def test_what_an_objective_or_method_would_ignore_is_refused() -> None:
+    assert "no beta" in refused(objective="sft", objective_options={"beta": 0.2}).title
+    assert "Only GRPO" in refused(objective="dpo", objective_options={"generations": 4}).title
+    assert "no adapter" in refused(method={"kind": "full"}, extra={"peft": {"r": 8}}).title
+    assert "AdaLoRA" in refused(method={"kind": "adalora"}, compute={"sharding": "layers"}).title
+
+
+def test_an_epoch_of_grpo_counts_answers() -> None:
+    from engine.worker.arguments import steps_of
+
+    sections = {"training": {"micro_batch": 4, "accumulation": 2}, "objective_options": {"generations": 8}}
+    spec = parse({"model": {"path": "m"}, "data": {"path": "d"}} | sections)
+    assert steps_of(0.5, 64, spec) == 4
+    assert steps_of(0.5, 64, spec.model_copy(update={"objective": "grpo"})) == 32
+    assert (steps_of(7, 64, spec), steps_of(0, 64, spec), steps_of(None, 64, spec)) == (7, 0, 0)
+
+
+def test_a_long_conversation_is_cut_for_a_reward_model_too() -> None:
+    from engine.worker.reward import _whole
+
+    row = {"prompt_ids": [1, 2], "chosen_ids": [3, 4, 5], "rejected_ids": [6]}
+    assert _whole(row, 4) == {"chosen_ids": [1, 2, 3, 4], "rejected_ids": [1, 2, 6]}
+
+
+def test_the_reference_is_loaded_as_the_model_was(tmp_path: Path) -> None:
+    from engine.worker.dpo import trainer_arguments
+
+    model = {"path": "m", "revision": "v2", "trust_remote_code": True}
+    for kind, expected in (("full", {"revision": "v2", "trust_remote_code": True}), ("lora", None)):
+        sections = {"objective": "dpo", "method": {"kind": kind}, "compute": {"devices": "cpu"}}
+        spec = parse({"model": model, "data": {"path": "d"}} | sections)
+        assert trainer_arguments(spec, tmp_path, 8, evaluate=False).get("model_init_kwargs") == expected
+
+
 def test_sharing_that_a_cpu_would_ignore_is_refused() -> None:
     for sharding in ("fsdp", "zero2", "zero3", "layers"):
         assert refused(compute={"devices": "cpu", "processes": 1, "sharding": sharding}).hint
@@ -174,3 +209,13 @@ def test_kernels_that_are_not_there_or_for_no_cpu_are_refused() -> None:
 def test_a_quantised_full_or_lora_is_refused_with_the_name_of_what_was_meant() -> None:
     assert "qlora" in refused(method={"kind": "lora", "quantization": {"bits": 4}}).message
     assert "cannot be trained" in refused(method={"kind": "full", "quantization": {"bits": 4}}).message
+
+
+def test_tokens_go_on_counting_after_a_resume(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for objective in ("sft", "cpo"):
+        spec = complete("lora", objective, place, training__max_steps=4, saving__every=2)
+        whole = run(spec, tmp_path / objective, monkeypatch)
+        checkpoint = whole.directory / "checkpoints" / "checkpoint-2"
+        resumed = trained(spec, whole.directory, str(checkpoint), attempt=2)
+        tokens = resumed.series("num_tokens")
+        assert tokens[4:] == tokens[2:4], tokens

@@ -287,7 +287,7 @@ class TestSmallerBatch:
             seen.append((smaller["training.micro_batch"], smaller["training.accumulation"]))
         assert seen == [(6, 4), (3, 8), (1, 24)]
 
-    @pytest.mark.parametrize(("micro", "expected"), [(8, 4), (4, 2), (3, None), (2, None)])
+    @pytest.mark.parametrize(("micro", "expected"), [(8, 4), (5, None), (4, 2), (3, None), (2, None)])
     def test_kto_keeps_two_rows_in_a_batch(self, micro: int, expected: int | None) -> None:
         smaller = smaller_batch(spec(objective="kto", training={"micro_batch": micro}), {})
         assert (smaller or {}).get("training.micro_batch") == expected

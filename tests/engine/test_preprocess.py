@@ -1,6 +1,8 @@
 """What `data show` shows and what the checks count is what the trainer gets: one truth, in the ids."""
 
 import json
+import os
+import signal
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,10 +15,11 @@ from transformers import PreTrainedTokenizerFast
 from engine.data.formats import Value, convert
 from engine.data.rows import content_hash, sources, validation_source
 from engine.data.tokens import BUILT_IN, Tokens
-from engine.errors import DataError
+from engine.errors import DataError, RunError
 from engine.spec import DataSpec, parse
 from engine.worker.dataset import datasets_for, fit
 from engine.worker.load import load_model, load_tokenizer, stops_at
+from engine.worker.parallel import ordered
 from engine.worker.peek import peek
 from engine.worker.preprocess import Unusable, preprocess
 
@@ -278,3 +281,16 @@ def first_batch(spec: Any, folder: Path) -> tuple[tuple[Any, Any, Any], Any]:
         return (batch["input_ids"], batch["attention_mask"], batch["labels"]), tokenizer
     ids, mask, answers = batch["input_ids"], batch["attention_mask"], batch["completion_mask"]
     return (ids, mask, ids.masked_fill(answers == 0, -100)), tokenizer
+
+
+def test_a_killed_process_ends_the_work_instead_of_stalling_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    here = os.getpid()
+
+    def prepared(item: int) -> int:
+        if item == 7 and os.getpid() != here:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return item
+
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
+    with pytest.raises(RunError, match="was killed"):
+        list(ordered(prepared, range(50)))

@@ -17,6 +17,7 @@ SECTIONS = {
     "model",
     "data",
     "objective",
+    "objective_options",
     "method",
     "training",
     "evaluation",
@@ -75,7 +76,29 @@ class TestProblems:
 
     @pytest.mark.parametrize("section", [{"variant": "dora"}, {"modules_to_save": ["lm_head"]}])
     def test_adapter_options_do_not_belong_to_full(self, section: dict[str, Any]) -> None:
-        assert "not to full" in refused(LEAST | {"method": {"kind": "full", **section}}).message
+        message = refused(LEAST | {"method": {"kind": "full", **section}}).message
+        assert message == f"method: full has no {next(iter(section))}; it has no settings"
+
+    @pytest.mark.parametrize(
+        ("method", "says"),
+        [
+            ({"kind": "ia3", "rank": 4}, "ia3 has no rank; it has modules_to_save, targets"),
+            ({"virtual_tokens": 8}, "virtual_tokens needs a kind that has it: prefix, prompt, ptuning"),
+            ({"kind": "ia4"}, "must be one of full, lora, qlora"),
+        ],
+    )
+    def test_each_method_has_its_own_settings(self, method: dict[str, Any], says: str) -> None:
+        assert says in refused(LEAST | {"method": method}).message
+
+    @pytest.mark.parametrize(
+        ("field", "value", "near"), [("optimizer", "adamw8bit", "adamw_8bit"), ("schedule", "cosin", "cosine")]
+    )
+    def test_names_of_transformers_with_the_nearest(self, field: str, value: str, near: str) -> None:
+        assert near in refused(LEAST | {"training": {field: value}}).message
+
+    def test_a_secret_is_found_however_deep_it_lies(self) -> None:
+        extra = {"trainer": {"model_init_kwargs": {"token": "hf_x"}}}
+        assert "may be secret" in refused(LEAST | {"extra": extra}).message
 
     @pytest.mark.parametrize("validation", [-1, -0.5])
     def test_negative_validation(self, validation: float) -> None:
