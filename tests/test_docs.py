@@ -74,3 +74,12 @@ def test_the_figures_of_accuracy_are_those_that_the_benchmark_printed() -> None:
     assert len(shown) == 3
     for name, figures in shown:
         assert [f.strip() for f in figures.split("|")] == re.split(r" {2,}", summary[name.strip("`")])
+
+
+def test_the_figures_of_training_are_those_that_the_benchmark_printed() -> None:
+    printed = sorted((ROOT / "bench" / "results").glob("*-train.txt"))[-1].read_text()
+    rows = re.findall(r"^SmolLM2-135M +(.+?) {2,}(\d+) \(.*?\) +([\d.]+) \(.*?\) +([\d.]+) +–$", printed, re.M)
+    section = README.split("## Measured")[1].split("## ")[0]
+    shown = re.findall(r"^\| `?([^|`]+?)`? \| (\d+) \| x?([\d.]+) \| ([\d.]+) \|$", section, re.M)
+    assert len(shown) == 4
+    assert [tuple(cells) for cells in shown] == rows
