@@ -262,16 +262,24 @@ def _new_directory(database: Path, now: float) -> tuple[str, Path]:
 
 
 def _named(db: sqlite3.Connection, prepared: Prepared) -> RunSpec:
-    """The specification with a name that no other run has: `smollm2-lora-r16`, `smollm2-lora-r16-2`, ..."""
+    """The specification with a name that no other run has: `smollm2-lora-r16`, `smollm2-lora-r16-2`, `smollm2-dpo-full`, ..."""
     spec = prepared.spec
-    method = str(spec.method.kind) + (f"-r{spec.method.rank}" if spec.method.kind != "full" else "")
     base = (
         spec.run.name
-        or f"{prepared.model.name.lower().removesuffix('.gguf').split('/')[-1][:24].rstrip('-._')}-{method}"
+        or f"{prepared.model.name.lower().removesuffix('.gguf').split('/')[-1][:24].rstrip('-._')}-{_way(spec)}"
     )
     taken = runs.names_like(db, base)
     name = next(n for i in range(1, len(taken) + 2) if (n := base if i == 1 else f"{base}-{i}") not in taken)
     return spec.model_copy(update={"run": spec.run.model_copy(update={"name": name})})
+
+
+def _way(spec: RunSpec) -> str:
+    """Objective, method and rank in a run's name; supervised fine-tuning is what most runs are, and goes without saying."""
+    method = spec.method
+    objective = spec.objective if spec.objective not in ("sft", "text") else None
+    return "-".join(
+        part for part in (objective, method.kind, method.variant, method.rank and f"r{method.rank}") if part
+    )
 
 
 def check_room(database: Path, prepared: Prepared) -> None:

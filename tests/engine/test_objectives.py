@@ -219,3 +219,18 @@ def test_tokens_go_on_counting_after_a_resume(place: Path, tmp_path: Path, monke
         resumed = trained(spec, whole.directory, str(checkpoint), attempt=2)
         tokens = resumed.series("num_tokens")
         assert tokens[4:] == tokens[2:4], tokens
+
+
+@pytest.mark.parametrize(
+    ("sections", "name"),
+    [
+        ({"objective": "sft", "method": {"kind": "lora", "rank": 8}}, "lora-r8"),
+        ({"objective": "dpo", "method": {"kind": "full"}}, "dpo-full"),
+        ({"objective": "text", "method": {"kind": "qlora", "variant": "dora", "rank": 4}}, "qlora-dora-r4"),
+        ({"objective": "grpo", "method": {"kind": "ia3"}}, "grpo-ia3"),
+    ],
+)
+def test_a_runs_name_tells_its_objective_and_method(sections: dict[str, object], name: str) -> None:
+    from engine.launch import _way
+
+    assert _way(parse({"model": {"path": "m"}, "data": {"path": "d"}} | sections)) == name
