@@ -22,6 +22,10 @@ class TuneDeckError(Exception):
         self.message = message
         self.hint = hint
 
+    def __reduce__(self) -> tuple[type["TuneDeckError"], tuple[str, str, str]]:
+        """So that it comes whole out of another process: exceptions are otherwise made anew from `args`."""
+        return type(self), (self.title, self.message, self.hint)
+
 
 class SpecError(TuneDeckError):
     """The run specification is wrong."""

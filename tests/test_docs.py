@@ -84,3 +84,12 @@ def test_the_figures_of_training_are_those_that_the_benchmark_printed() -> None:
     shown = re.findall(r"^\| `?([^|`]+?)`? \| (\d+) \| x?([\d.]+) \| ([\d.]+) \|$", section, re.M)
     assert len(shown) == 4
     assert [tuple(cells) for cells in shown] == rows
+
+
+def test_the_number_of_methods_is_that_of_the_engine() -> None:
+    from engine.methods import METHODS
+
+    row = next(line for line in README.splitlines() if "more of PEFT's" in line)
+    named = re.findall(r"`(\w+)`", row.split("|")[1])
+    (more,) = re.findall(r"and (\d+) more of PEFT's", row)
+    assert int(more) == len(METHODS) - len({"full", "lora", "qlora", *named})

@@ -119,11 +119,6 @@ class ReportingCallback(TrainerCallback):
                                       f"{kept}", "The model that is saved is the last one. Fewer epochs, or early stopping, "
                                       "would have ended there."))  # fmt: skip
 
-    def best(self) -> Checkpoint | None:
-        """The checkpoint with the lowest eval_loss, None if none was evaluated."""
-        scored = best_evaluation([(c.step, c.eval_loss) for c in self._saved if c.eval_loss is not None])
-        return next((c for c in self._saved if scored and c.step == scored[0]), None)
-
     @property
     def last_path(self) -> str:
         return self._saved[-1].path if self._saved else ""

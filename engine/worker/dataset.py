@@ -148,13 +148,13 @@ def _encoded(spec: RunSpec, rows: Iterable[tuple[Row, int]], tokenizer: Any, dro
     whole = spec.objective != "grpo"
 
     def encode(batch: list[tuple[Row, int]]) -> list[Ids | Unusable]:
-        if not whole and any("tools" in row.value for row, _ in batch):
-            raise DataError("GRPO cannot give the model tools", "Some rows have tools, which TRL takes for a whole run only.",
-                            "Leave the column out, or train with another objective.")  # fmt: skip
         return list(preprocess([row.value if whole else _prompt_alone(row.value) for row, _ in batch], tokenizer))
 
     for batch, encoded in ordered(encode, batches(rows)):
         for (row, often), made in zip(batch, encoded, strict=True):
+            if not whole and "tools" in row.value:
+                raise DataError("GRPO cannot give the model tools", f"Row {row.line} has some; TRL takes them for a whole run only.",
+                                "Leave the column out, or train with another objective.")  # fmt: skip
             pieces, reason = ([], str(made)) if isinstance(made, Unusable) else fit(made, spec)
             if reason:
                 drops.setdefault(reason, Dropped()).add(row.line)
@@ -180,8 +180,8 @@ def asked(value: Value, ids: Ids) -> Ids:
 def _prompt_alone(value: Value) -> Value:
     """What GRPO asks of a row that has an answer too."""
     if "messages" in value:
-        return {"prompt": last_answer(value["messages"])[0]} | ({"tools": value["tools"]} if "tools" in value else {})
-    return {name: part for name, part in value.items() if name in ("prompt", "tools")}
+        return {"prompt": last_answer(value["messages"])[0]}
+    return {"prompt": value["prompt"]}
 
 
 def batches(rows: Iterable[tuple[Row, int]]) -> Iterator[list[tuple[Row, int]]]:

@@ -15,13 +15,14 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from engine.errors import SpecError
 from engine.events import Checkpoint, Finished, Notice, Stopped
 from engine.files import read_records
+from engine.health import best_evaluation
 from engine.spec import RunSpec
 from engine.text import clean
 from engine.worker.adapters import attach, method_callbacks, peft_config, rehearse, save_adapter
 from engine.worker.arguments import set_rhythm
 from engine.worker.callback import ReportingCallback
 from engine.worker.dataset import datasets_for
-from engine.worker.guards import TokensGoOn, guards
+from engine.worker.guards import TokensGoOn, evaluations, guards
 from engine.worker.head import use_head
 from engine.worker.load import load_model, load_tokenizer, ready_model, stops_at
 from engine.worker.pairs import count_tokens
@@ -88,7 +89,7 @@ def _end(
         reporter.say_last(Stopped(step, callback.last_path))
         return
     if spec.evaluation.early_stopping:
-        step = _back_to_best(trainer, reporter, callback) or step
+        step = _back_to_best(trainer, reporter) or step
     samples.say(step)
     reporter.phase("save")
     target, unfinished = reporter.run_dir / "model", reporter.run_dir / "model.tmp"
@@ -101,24 +102,24 @@ def _end(
         reporter.say_last(Finished(step, str(target), size))
 
 
-def _back_to_best(trainer: Any, reporter: Reporter, callback: ReportingCallback) -> int | None:
+def _back_to_best(trainer: Any, reporter: Reporter) -> int | None:
     """Load the best checkpoint, which is what early stopping is for; its step, None if it is the last or cannot be loaded."""
-    best = callback.best()
-    if best is None or best.step == trainer.state.global_step:
+    best = best_evaluation(evaluations(trainer.state))  # which every rank knows: loading shards takes all of them
+    if best is None or best[0] == trainer.state.global_step:
         return None
-    trainer.state.best_model_checkpoint = best.path
+    step, loss = best
+    path = Path(trainer.args.output_dir) / f"checkpoint-{step}"
+    if not path.is_dir():
+        return None
+    trainer.state.best_model_checkpoint = str(path)
     try:
         trainer._load_best_model()
     except RuntimeError as error:  # peft cannot load learned tokens over others
         text = clean(str(error).split("\n")[0], keep_lines=False)[:200]
-        reporter.say(
-            Notice("warning", f"the last model is saved, not the best one, which is {Path(best.path).name}", text)
-        )
+        reporter.say(Notice("warning", f"the last model is saved, not the best one, which is {path.name}", text))
         return None
-    reporter.say(
-        Notice("note", f"the model of step {best.step} is saved: its eval_loss, {best.eval_loss:.4g}, was the best")
-    )
-    return best.step
+    reporter.say(Notice("note", f"the model of step {step} is saved: its eval_loss, {loss:.4g}, was the best"))
+    return step
 
 
 def objective_module(spec: RunSpec) -> ModuleType:

@@ -234,3 +234,14 @@ def test_a_runs_name_tells_its_objective_and_method(sections: dict[str, object],
     from engine.launch import _way
 
     assert _way(parse({"model": {"path": "m"}, "data": {"path": "d"}} | sections)) == name
+
+
+def test_grpo_refuses_rows_with_tools(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import json
+
+    tool = {"type": "function", "function": {"name": "look", "description": "", "parameters": {"type": "object"}}}
+    data = tmp_path / "tools.jsonl"
+    data.write_text((json.dumps({"prompt": "2+2?", "tools": [tool]}) + "\n") * 4)
+    spec = complete("full", "grpo", place, data__path=str(data), data__format="prompt")
+    with pytest.raises(DataError, match="GRPO cannot give the model tools"):
+        run(spec, tmp_path, monkeypatch)

@@ -294,3 +294,15 @@ def test_a_killed_process_ends_the_work_instead_of_stalling_it(monkeypatch: pyte
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
     with pytest.raises(RunError, match="was killed"):
         list(ordered(prepared, range(50)))
+
+
+def test_an_error_of_ours_comes_whole_out_of_another_process() -> None:
+    from engine.errors import DataError
+    from engine.worker.parallel import ordered
+
+    def refuse(item: int) -> None:
+        raise DataError("The title", f"row {item}", "the hint")
+
+    with pytest.raises(DataError) as caught:
+        list(ordered(refuse, range(4)))
+    assert (caught.value.title, caught.value.message, caught.value.hint) == ("The title", "row 0", "the hint")
