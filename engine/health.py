@@ -3,6 +3,8 @@
 import math
 import statistics
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
 
 WINDOW, ENOUGH = 50, 20
 SPIKE = 6.0
@@ -11,6 +13,23 @@ FLAT = 0.02
 """The least that counts as one deviation, as a share of the median: where the loss hardly moves, a hair is no spike."""
 NOISE = 0.01
 """Evaluation losses that differ by less than this share say nothing about which model is better (a rule of thumb)."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at in a run: what it is, how that is known, and what helps."""
+
+    kind: str
+    """A name of the rule: flat, spiking, nonfinite, over_fitting, ..."""
+    severity: Literal["warning", "note", "ok", "n/a"]
+    text: str
+    """A sentence of at most some 60 characters."""
+    evidence: str = ""
+    """The numbers behind it."""
+    remedy: str = ""
+    """What to do, in a sentence; empty where nothing has to be done."""
+    changes: tuple[tuple[str, Any], ...] = ()
+    """The remedy as fields of the specification by path, which a fork of the run would have."""
 
 
 def spike(history: Sequence[float], value: float) -> float | None:

@@ -1,6 +1,7 @@
 """What is said between the collector, the screens and the app."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from textual.message import Message
 
@@ -68,3 +69,30 @@ class RunStarted(Message):
     """The form started this run."""
 
     run_id: str
+
+
+@dataclass
+class CheckpointAsked(Message):
+    """The person wants this run to save a checkpoint now and go on."""
+
+    run_id: str
+
+
+@dataclass
+class EvaluateAsked(Message):
+    """The person wants this run to evaluate now and go on."""
+
+    run_id: str
+
+
+@dataclass
+class ForkAsked(Message):
+    """The person wants a run like this one, with these fields of the specification changed."""
+
+    run_id: str
+    changes: tuple[tuple[str, Any], ...] = ()
+
+
+@dataclass
+class OpenMachine(Message):
+    """Show every card, who uses it, and the queue."""

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from engine.health import Finding
+
 Points = tuple[tuple[float, float], ...]
 """(step, value) pairs in order of step; a non-finite value is NaN and breaks the line."""
 
@@ -116,6 +118,8 @@ class RunDetail:
     samples: tuple[Sample, ...] = ()
     checkpoints: tuple[Checkpoint, ...] = ()
     events: tuple[EventLine, ...] = ()
+    health: tuple[Finding, ...] = ()
+    """What is wrong with it, the worst first; then what was looked at and is well."""
     log: tuple[str, ...] = ()
     """The last lines of output.log, already stripped of control sequences."""
     error_title: str = ""
@@ -153,6 +157,10 @@ class NewRun:
     max_steps: int | None = None
     chosen: tuple[tuple[str, Any], ...] = ()
     """Fields of the specification that the plan page or the data page settled, by path: `training.micro_batch` to 4."""
+    goal: str = "instructions"
+    """One of `engine.planner.rules.Goal`: what should change."""
+    parent: str = ""
+    """The id of the run that this one is a fork of."""
 
 
 @dataclass(frozen=True)
