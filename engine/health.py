@@ -2,8 +2,10 @@
 
 import math
 import statistics
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from operator import itemgetter
 from typing import Any, Literal
 
 WINDOW, ENOUGH = 50, 20
@@ -30,6 +32,70 @@ class Finding:
     """What to do, in a sentence; empty where nothing has to be done."""
     changes: tuple[tuple[str, Any], ...] = ()
     """The remedy as fields of the specification by path, which a fork of the run would have."""
+
+
+Point = tuple[int, float, float]
+"""step, time in seconds, value"""
+
+
+@dataclass(frozen=True)
+class GpuMoment:
+    """One second of one card: GiB in use, percent of the time that something ran, °C, and why its clock is held back."""
+
+    time: float
+    used: float | None = None
+    utilization: float | None = None
+    temperature: float | None = None
+    throttle: str = ""
+
+
+@dataclass(frozen=True)
+class Streams:
+    """What is known of a run. Each part may be missing: then what needs it is not looked at."""
+
+    curves: Mapping[str, Sequence[Point]] = field(default_factory=dict)
+    """By metric name. Values need not be finite."""
+    spec: Mapping[str, Any] = field(default_factory=dict)
+    """The specification, flattened: `training.learning_rate` to its value."""
+    step: int = 0
+    total: int | None = None
+    """Steps that the run will have."""
+    epochs: float | None = None
+    """Epochs that all the steps are."""
+    ended: bool = False
+    failed: str = ""
+    """The kind of its failure, as in `engine.events.Failed`."""
+    parameters: int | None = None
+    rows: int | None = None
+    """Rows that are trained on."""
+    cuda: bool = False
+    memory_total: float | None = None
+    """GiB of the card, as torch sees it."""
+    memory_used: float | None = None
+    """The most that NVML saw in use on a card, GiB."""
+    gpu: Sequence[GpuMoment] = ()
+    planned: Mapping[str, float] = field(default_factory=dict)
+    """GiB by component, as the plan predicted them."""
+    usual_speeds: Sequence[float] = ()
+    """Tokens a second of earlier runs on this machine with this model, method and batch."""
+
+    def points(self, key: str) -> Sequence[Point]:
+        """A curve in order of step."""
+        return self._once(("points", key), lambda: sorted(self.curves.get(key, ()), key=itemgetter(0)))
+
+    def values(self, key: str) -> Sequence[float]:
+        """A curve's finite values in order of step."""
+        return self._once(("values", key), lambda: [p[2] for p in self.points(key) if math.isfinite(p[2])])
+
+    def _once(self, name: tuple[str, str], make: Callable[[], list[Any]]) -> list[Any]:
+        """Several rules ask for the same, and a curve may have thousands of points."""
+        if name not in self._made:
+            self._made[name] = make()
+        return self._made[name]
+
+    @cached_property
+    def _made(self) -> dict[tuple[str, str], list[Any]]:
+        return {}
 
 
 def spike(history: Sequence[float], value: float) -> float | None:
@@ -66,3 +132,29 @@ def better_before(evaluations: Sequence[tuple[int, float]]) -> tuple[int, float]
         return None
     last = evaluations[-1][1]
     return best if not last <= best[1] + NOISE * abs(best[1]) else None
+
+
+def diagnose(streams: Streams) -> list[Finding]:
+    """What is wrong, the worst first; then what was looked at and is well, and what could not be looked at.
+
+    One finding for one cause. Silent about what there is not enough evidence for. Never raises for odd numbers.
+    Empty where nothing was recorded yet.
+    """
+    if not any(streams.curves.values()):
+        return []
+    # the app's first paint needs Finding only
+    from engine.health_learning import learning
+    from engine.health_machine import machine
+
+    order = ("warning", "note", "ok", "n/a")
+    return sorted([*learning(streams), *machine(streams)], key=lambda one: order.index(one.severity))
+
+
+WELL = {"loss": "loss falls", "over_fitting": "eval follows", "gradient": "gradients calm", "waiting": "never waited for data",
+        "forgetting": "nothing forgotten", "throttling": "no throttling", "padding": "little padding"}  # fmt: skip
+
+
+def all_well(findings: Sequence[Finding]) -> str:
+    """What is well, in one line: `loss falls, eval follows, gradients calm, never waited for data`; "" if nothing is."""
+    known = {one.kind for one in findings if one.severity == "ok"}
+    return ", ".join(text for kind, text in WELL.items() if kind in known)
