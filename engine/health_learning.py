@@ -103,9 +103,14 @@ def _over_fitting(s: Streams) -> Finding | None:
     after = len(curve) - 1 - at
     turned = (after >= 2 and min(p[2] for p in curve[at + 1 :]) > best[2]) or (after == 1 and rise > TURNED_FAR)
     if not turned or rise < 2 * NOISE or last[2] - best[2] < LEAST_TURN or not _still_falls(s, best[0]):
-        falls = after == 0 and last[2] < curve[0][2] - FELL * abs(curve[0][2])
-        return Finding("over_fitting", "ok", "eval falls with train: no over-fitting" + " yet" * (not s.ended)
-                       if falls else f"eval {last[2]:.3g}, its best is {best[2]:.3g}")  # fmt: skip
+        if after == 0 and last[2] < curve[0][2] - FELL * abs(curve[0][2]):
+            return Finding("over_fitting", "ok", "eval falls with train: no over-fitting" + " yet" * (not s.ended))
+        near = (
+            f"eval stays near its best: {best[2]:.3g}"
+            if rise < NOISE
+            else f"eval {last[2]:.3g}, its best is {best[2]:.3g}"
+        )
+        return Finding("over_fitting", "ok", near)
     fewer: Changes = ()
     if s.spec.get("training.max_steps"):
         fewer = (("training.max_steps", max(1, best[0])),)

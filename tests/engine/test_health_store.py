@@ -137,6 +137,24 @@ class TestVerbs:
         made = forked(runs.one(db, "sick"), [f"{path}={value}" for path, value in worst.changes])
         assert made.training.learning_rate == 5e-4
 
+    @pytest.mark.parametrize(
+        "change",
+        [
+            ("training.learning_rate", 0.9), ("training.warmup", 0.03), ("training.max_grad_norm", 1.0), ("method.alpha", 16.0),
+            ("training.max_steps", 80), ("training.epochs", 0.01), ("training.micro_batch", 8), ("training.accumulation", 2),
+            ("training.packing", True), ("training.group_by_length", True), ("extra.trainer.dataloader_num_workers", 4),
+        ],
+    )  # fmt: skip
+    def test_every_setting_that_the_rules_change_is_one_that_a_fork_takes(
+        self, database: str, db: sqlite3.Connection, change: tuple[str, Any]
+    ) -> None:
+        from engine.cli_fork import forked
+        from engine.spec import flatten
+
+        path, value = change
+        made = forked(runs.one(db, "sick"), [f"{path}={json.dumps(value)}"])
+        assert flatten(made.model_dump())[path] == value
+
     def test_health_as_json(self, database: str, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["--db", database, "health", "sick", "--json"]) == 0
         found = json.loads(capsys.readouterr().out)
