@@ -15,8 +15,9 @@ from trl.trainer.utils import compute_flops_per_token, compute_mfu, get_peak_flo
 from engine.events import Checkpoint, Memory, Metric, Notice
 from engine.hardware import GIB, ram_total
 from engine.health import best_evaluation, better_before
-from engine.worker.guards import any_rank, evaluations, state_tensors
+from engine.worker.guards import any_rank, evaluations, random_state, state_tensors
 from engine.worker.reporter import Reporter
+from engine.worker.watch import Watch
 
 SKIPPED = ("epoch", "eval_epoch", "total_flos")
 
@@ -24,14 +25,17 @@ SKIPPED = ("epoch", "eval_epoch", "total_flos")
 class ReportingCallback(TrainerCallback):
     """Reports to the reporter. `stop` says whether somebody asked to stop.
 
-    A file CHECKPOINT in the run directory asks for a checkpoint at the end of the step; the run goes on.
+    A file CHECKPOINT in the run directory asks for a checkpoint at the end of the step, a file EVALUATE for an evaluation;
+    the run goes on, with the steps that would have come without it: only a schedule that follows the evaluations
+    (reduce_lr_on_plateau, greedy) heeds it like any other. `evaluates` says whether there are rows for that.
     """
 
-    def __init__(self, reporter: Reporter, keep: int, stop: Callable[[], bool]) -> None:
+    def __init__(self, reporter: Reporter, keep: int, stop: Callable[[], bool], evaluates: bool = False) -> None:
         self._reporter = reporter
         self._keep = keep
         self._stop = stop
-        self._wanted = reporter.run_dir / "CHECKPOINT"
+        self._evaluates = evaluates
+        self._wanted = {name: reporter.run_dir / name for name in ("CHECKPOINT", "EVALUATE")}
         self._saved: list[Checkpoint] = []
         self._eval_loss: tuple[int, float] | None = None
         self._began = 0.0
@@ -39,10 +43,17 @@ class ReportingCallback(TrainerCallback):
         self._tokens = 0.0
         self._measured = False
         self.stopped = False
+        self.evaluated_now = -1
+        """The last step at which somebody asked for an evaluation."""
+        self._put_back: Callable[[], None] | None = None
+        self.watch: Watch | None = None
+        """What it measures besides, if anything: it needs the trainer, which this must be there for."""
         self._flops: tuple[int, float] | None = None
 
     def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
         self._flops = flops(args, model)
+        if self.watch:
+            self.watch.begin(model, state.global_step)
         if state.global_step == 0:
             self._reporter.phase("train")
         else:
@@ -56,11 +67,15 @@ class ReportingCallback(TrainerCallback):
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self._trained_seconds += time.perf_counter() - self._began
         self._reporter.progress(state.global_step, state.max_steps, state.epoch or 0.0)
-        stop, save = any_rank(self._stop(), self._reporter.rank == 0 and os.path.exists(self._wanted))
+        stop, save, evaluate = any_rank(self._stop(), self._asked("CHECKPOINT"), self._asked("EVALUATE"))
         if save:
             control.should_save = True
-            if self._reporter.rank == 0:
-                self._wanted.unlink(missing_ok=True)
+        if evaluate and not self._evaluates:
+            self._reporter.say(Notice("warning", "asked for an evaluation, but no rows are held out"))
+        elif evaluate:
+            self.evaluated_now = state.global_step
+            self._put_back = None if control.should_evaluate else random_state()
+            control.should_evaluate = True
         if stop:
             self.stopped = True
             control.should_training_stop = control.should_save = True
@@ -68,8 +83,22 @@ class ReportingCallback(TrainerCallback):
         if control.should_evaluate:
             self._reporter.phase("evaluate")
 
+    def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if self._put_back and self.evaluated_now == state.global_step:
+            self._put_back()
+            self._put_back = None
+
+    def _asked(self, name: str) -> bool:
+        """Whether somebody left that file, which is taken away: it asks once. Rank 0 looks for all."""
+        if self._reporter.rank != 0 or not os.path.exists(self._wanted[name]):
+            return False
+        self._wanted[name].unlink(missing_ok=True)
+        return True
+
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kept: Any) -> None:
         values = {k: float(v) for k, v in (logs or {}).items() if k not in SKIPPED and isinstance(v, int | float)}
+        if "loss" in values and self.watch:
+            values |= self.watch.values(kept.get("model"), state.global_step, self._trained_seconds)
         if "loss" in values and self._trained_seconds:
             tokens = values.get("num_tokens", self._tokens)
             if self._tokens and tokens > self._tokens:

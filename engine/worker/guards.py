@@ -1,11 +1,14 @@
 """What watches over a training and steps in: bad numbers, spikes, the order of the rows, room for checkpoints, sharding."""
 
 import math
+import random
 import shutil
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy
 import torch
 from torch.distributed.tensor import DTensor
 from torch.nn.utils import get_total_norm
@@ -50,6 +53,21 @@ def any_rank(*mine: bool) -> list[bool]:
     flags = torch.tensor([int(one) for one in mine], device="cuda" if torch.cuda.is_available() else "cpu")
     torch.distributed.all_reduce(flags, op=torch.distributed.ReduceOp.MAX)
     return [bool(flag) for flag in flags.tolist()]
+
+
+def random_state() -> Callable[[], None]:
+    """What puts every generator of random numbers back to where it is now: an evaluation draws from torch's."""
+    python, array, cpu = random.getstate(), numpy.random.get_state(), torch.get_rng_state()
+    cards = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+
+    def restore() -> None:
+        random.setstate(python)
+        numpy.random.set_state(array)
+        torch.set_rng_state(cpu)
+        if cards:
+            torch.cuda.set_rng_state_all(cards)
+
+    return restore
 
 
 class NonFinite(TrainerCallback):
@@ -139,7 +157,9 @@ class EarlyStop(TrainerCallback):
         best, waited = best_evaluation(known), without_improvement(known)
         if waited == 0:
             control.should_save = True
-        if waited >= self._patience:
+        planned = [one for one in known if one[0] % state.eval_steps == 0]  # those that somebody asked for do not count
+        waited = without_improvement(planned)
+        if waited >= self._patience and state.global_step % state.eval_steps == 0:
             control.should_training_stop = True
             than = f"better than {best[1]:.4g} at step {best[0]}" if best else "finite"
             self._reporter.say(Notice("note", f"stopped early at step {state.global_step}: no eval_loss in {waited} "

@@ -1,5 +1,6 @@
 """What the model answers to a few fixed prompts as it learns: one can watch it change."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -16,11 +17,14 @@ TOKENS = 48
 
 class Samples(TrainerCallback):
     """Says samples before the first step and as often as the specification wants; `rows` is what an epoch has.
+    `evaluated_now` is the last step at which somebody asked for an evaluation, to which samples belong.
 
     Every rank generates, as sharded weights are gathered by all of them; rank 0 says it.
     """
 
-    def __init__(self, reporter: Reporter, spec: RunSpec, rows: int, trainer: Any, tokenizer: Any) -> None:
+    def __init__(self, reporter: Reporter, spec: RunSpec, rows: int, trainer: Any, tokenizer: Any,
+                 evaluated_now: Callable[[], int] = lambda: -1) -> None:  # fmt: skip
+        self._evaluated_now = evaluated_now
         self._reporter, self._trainer, self._tokenizer = reporter, trainer, tokenizer
         self._prompts = spec.evaluation.prompts or []
         self._every = steps_of(spec.evaluation.sample_every, rows, spec)
@@ -36,7 +40,7 @@ class Samples(TrainerCallback):
             self.say(state.global_step)
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        if self._with_evaluations:
+        if self._with_evaluations or self._evaluated_now() == state.global_step:
             self.say(state.global_step)
 
     def say(self, step: int) -> None:

@@ -22,12 +22,14 @@ from engine.worker.adapters import attach, method_callbacks, peft_config, rehear
 from engine.worker.arguments import set_rhythm
 from engine.worker.callback import ReportingCallback
 from engine.worker.dataset import datasets_for
+from engine.worker.general import general
 from engine.worker.guards import TokensGoOn, evaluations, guards
 from engine.worker.head import use_head
 from engine.worker.load import load_model, load_tokenizer, ready_model, stops_at
 from engine.worker.pairs import count_tokens
 from engine.worker.reporter import Reporter
 from engine.worker.samples import Samples
+from engine.worker.watch import Watch
 
 
 class StopRequested(Exception):
@@ -56,7 +58,7 @@ def train(spec: RunSpec, reporter: Reporter, stop: Any, resume_from: str) -> Non
     reporter.phase("load", facts.label)
     model = load_model(spec, facts)
     stops_at(model, tokenizer, spec)
-    callback = ReportingCallback(reporter, spec.saving.keep, stop)
+    callback = ReportingCallback(reporter, spec.saving.keep, stop, evaluates=eval_set is not None)
     callback.remember(announced)
     trainer = make(
         model=model,
@@ -67,12 +69,13 @@ def train(spec: RunSpec, reporter: Reporter, stop: Any, resume_from: str) -> Non
     attach(trainer, spec, reporter.run_dir)
     if spec.objective in ("orpo", "cpo"):
         count_tokens(trainer)
+    callback.watch = Watch(trainer, reporter)
     trainer.add_callback(TokensGoOn(trainer))
     trainer.remove_callback(ProgressCallback)
     trainer.remove_callback(PrinterCallback)
     set_rhythm(trainer.args, spec, len(trainer.train_dataset))
-    samples = Samples(reporter, spec, len(trainer.train_dataset), trainer, tokenizer)
-    for one in (samples, *guards(spec, reporter, trainer)):
+    samples = Samples(reporter, spec, len(trainer.train_dataset), trainer, tokenizer, lambda: callback.evaluated_now)
+    for one in (samples, *general(spec, reporter, trainer, tokenizer), *guards(spec, reporter, trainer)):
         trainer.add_callback(one)
     trainable = sum(p.numel() for p in trainer.model.parameters() if p.requires_grad)
     reporter.say(Notice("note", f"{trainable:,} parameters are trained"))
