@@ -35,7 +35,10 @@ class Gpu:
 
 @dataclass(frozen=True)
 class GpuSample:
-    """One moment of one card. Memory in GiB, utilization in percent, power in W, temperature in °C."""
+    """One moment of one card. Memory in GiB, utilization in percent, power in W, temperature in °C.
+
+    `throttle`: why the clocks are held down now, of THROTTLE with commas; "" for no reason, None where it is not told.
+    """
 
     gpu: int
     memory_used: float | None
@@ -43,6 +46,51 @@ class GpuSample:
     power: float | None
     temperature: float | None
     uuid: str = ""
+    throttle: str | None = None
+
+
+THROTTLE = {"thermal": 0x20 | 0x40, "power": 0x4 | 0x80, "hw slowdown": 0x8}
+"""NVML's clocks event reasons: heat by software or hardware, the power cap or brake, the card's own slowdown. The other
+bits (idle, clocks that somebody set) are no trouble."""
+
+
+@dataclass(frozen=True)
+class GpuProcess:
+    """A process with memory on a card; `kind` is compute or graphics. GiB is None where the driver does not tell.
+
+    `user`, `command` and `started` (unix seconds) are None for a process that the system hides, as one outside of our
+    container.
+    """
+
+    pid: int
+    gib: float | None
+    kind: str = "compute"
+    user: str | None = None
+    command: str | None = None
+    started: float | None = None
+
+
+@dataclass(frozen=True)
+class CardFacts:
+    """What else NVML tells of a card. Clocks in MHz, power in W, fan in percent, temperature in °C.
+
+    `pcie` is (generation, lanes); `ecc_errors` counts what could not be corrected since the driver was loaded;
+    `nvlinks` is (up, all).
+    """
+
+    sm_clock: int | None = None
+    sm_clock_max: int | None = None
+    memory_clock: int | None = None
+    memory_clock_max: int | None = None
+    power_limit: float | None = None
+    pcie: tuple[int, int] | None = None
+    pcie_max: tuple[int, int] | None = None
+    ecc_errors: int | None = None
+    nvlinks: tuple[int, int] | None = None
+    fan: int | None = None
+    slows_at: int | None = None
+    state: int | None = None
+    vbios: str | None = None
 
 
 @dataclass(frozen=True)
@@ -160,6 +208,9 @@ class Sampler:
         rates = _query(nvml, "nvmlDeviceGetUtilizationRates", handle)
         power = _query(nvml, "nvmlDeviceGetPowerUsage", handle)
         heat = _query(nvml, "nvmlDeviceGetTemperature", handle, 0)  # 0: NVML_TEMPERATURE_GPU
+        reasons = _query(nvml, "nvmlDeviceGetCurrentClocksEventReasons", handle)
+        if reasons is None:  # its name until driver 535
+            reasons = _query(nvml, "nvmlDeviceGetCurrentClocksThrottleReasons", handle)
         return GpuSample(
             gpu=index,
             memory_used=memory.used / GIB if memory else None,
@@ -167,7 +218,85 @@ class Sampler:
             power=power / 1000 if power is not None else None,
             temperature=float(heat) if heat is not None else None,
             uuid=uuid,
+            throttle=None if reasons is None else ", ".join(n for n, bits in THROTTLE.items() if reasons & bits),
         )
+
+    def processes(self) -> dict[str, tuple[GpuProcess, ...] | None]:
+        """By UUID the processes with memory on each card, those with the most first; None where they are not told."""
+        return {uuid: _processes(self._nvml, handle) for _, uuid, handle in self._handles}
+
+    def facts(self) -> dict[str, CardFacts]:
+        """By UUID what else is known of each card."""
+        return {uuid: _facts(self._nvml, handle) for _, uuid, handle in self._handles}
+
+
+def _processes(nvml: Any, handle: Any) -> tuple[GpuProcess, ...] | None:
+    lists = {
+        kind: _query(nvml, f"nvmlDeviceGet{kind.capitalize()}RunningProcesses", handle) if handle is not None else None
+        for kind in ("graphics", "compute")
+    }
+    if lists["compute"] is None:
+        return None
+    found = {p.pid: _process(p.pid, p.usedGpuMemory, kind) for kind, told in lists.items() for p in told or ()}
+    return tuple(sorted(found.values(), key=lambda one: (-(one.gib or 0.0), one.pid)))
+
+
+def _process(pid: int, used: int | None, kind: str) -> GpuProcess:
+    gib = used / GIB if used is not None else None
+    try:
+        process = psutil.Process(pid)
+        with process.oneshot():
+            user, started = clean(process.username(), keep_lines=False), float(process.create_time())
+            command = short_command(process.cmdline()) or clean(process.name(), keep_lines=False)
+    except (psutil.Error, KeyError):
+        return GpuProcess(pid, gib, kind)
+    return GpuProcess(pid, gib, kind, user, command, started)
+
+
+def short_command(arguments: list[str]) -> str:
+    """What people call a process: `python train.py`, `engine.worker`, `vllm serve`; never its options, which may hold keys."""
+    parts = [clean(part, keep_lines=False) for part in arguments if part.strip()]
+    if not parts:
+        return ""
+    name, rest = Path(parts[0].split()[0]).name, parts[1:]
+    if not name.startswith("python"):
+        return name[:80]
+    if "-m" in rest[:-1]:
+        return rest[rest.index("-m") + 1][:80]
+    script, after = next(((part, rest[i + 1 :]) for i, part in enumerate(rest) if not part.startswith("-")), ("", []))
+    if not script or "-c" in rest:
+        return name
+    if script.endswith(".py"):
+        return f"python {Path(script).name}"[:80]
+    return " ".join([Path(script).name, *(word for word in after[:1] if word.isalpha())])[:80]
+
+
+def _facts(nvml: Any, handle: Any) -> CardFacts:
+    if handle is None:
+        return CardFacts()
+
+    def ask(name: str, *args: int) -> Any:
+        return _query(nvml, f"nvmlDeviceGet{name}", handle, *args)
+
+    def pair(first: str, second: str) -> tuple[int, int] | None:
+        a, b = ask(first), ask(second)
+        return (int(a), int(b)) if a is not None and b is not None else None
+
+    limit, vbios = ask("EnforcedPowerLimit"), ask("VbiosVersion")
+    links = [state for state in (ask("NvLinkState", i) for i in range(36)) if state is not None]  # 36: NVML's most
+    return CardFacts(
+        sm_clock=ask("ClockInfo", 1), sm_clock_max=ask("MaxClockInfo", 1),  # 1: NVML_CLOCK_SM
+        memory_clock=ask("ClockInfo", 2), memory_clock_max=ask("MaxClockInfo", 2),  # 2: NVML_CLOCK_MEM
+        power_limit=limit / 1000 if limit is not None else None,
+        pcie=pair("CurrPcieLinkGeneration", "CurrPcieLinkWidth"),
+        pcie_max=pair("MaxPcieLinkGeneration", "MaxPcieLinkWidth"),
+        ecc_errors=ask("TotalEccErrors", 1, 0),  # 1: uncorrected, 0: since the driver was loaded
+        nvlinks=(sum(map(bool, links)), len(links)) if links else None,
+        fan=ask("FanSpeed"),
+        slows_at=ask("TemperatureThreshold", 1),  # 1: NVML_TEMPERATURE_THRESHOLD_SLOWDOWN
+        state=ask("PerformanceState"),
+        vbios=_text(vbios) if vbios else None,
+    )  # fmt: skip
 
 
 @functools.cache

@@ -7,7 +7,9 @@ files have everything, and what could not be written is written later. Never imp
 
 import argparse
 import contextlib
+import fcntl
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -15,7 +17,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import psutil
 import yaml
@@ -25,13 +27,18 @@ from engine.events import Attempt, Exit, GpuSamples, Notice, Stopping, Superviso
 from engine.files import EventFile
 from engine.hardware import Gpu, GpuSample, Sampler, oom_kills, probe
 from engine.ingest import ingest
-from engine.leases import try_lease
+from engine.leases import CPU
+from engine.on_end import run_command
 from engine.processes import alive, find_worker, kill_tree, start_time
 from engine.spec import parse
+from engine.store import runs
 from engine.store.connection import open_database
+from engine.tickets import Ticket
+from engine.waiting import QUEUE, Turn, take_cpu
 
 TICK = 0.2
 SAMPLE_SECONDS = 1.0
+AMOUNT = re.compile(r"uses [\d.]+ GiB")
 
 
 class Watch:
@@ -63,6 +70,7 @@ class Supervisor:
         self.gpus: list[Gpu] | None = None
         self.leases: list[int] = []
         self.stopping: str | None = None
+        self.ended: Exit | None = None
         self._next_sample = 0.0
 
     def run(self, adopt: bool) -> None:
@@ -99,26 +107,64 @@ class Supervisor:
         return Watch(*found) if found else None
 
     def _lease_gpus(self) -> Exit | None:
-        """Take the cards that this run may use, waiting for them if need be; how the run ended if it cannot start."""
-        if self.gpus is not None or self.spec.compute.devices == "cpu":
+        """Take what this run trains on, waiting for its turn if need be; how the run ended if it cannot start."""
+        if self.gpus is not None:
             return None
-        cards = outcome.usable(self.spec, probe().gpus)
+        machine = probe()
+        cards = outcome.usable(self.spec, machine.gpus)
         needed = outcome.cards_needed(self.spec, len(cards))
-        if len(cards) < needed:
+        if self.spec.compute.devices == "cpu":
+            ticket = self._ticket([CPU], 1)
+            if not (self.run_dir / QUEUE).exists():
+                self.gpus, self.leases = [], take_cpu(ticket)
+                return None
+        elif len(cards) < needed:
             return Exit(
-                "failed", f"the GPUs it was planned for are not usable now: {probe().problem or 'see tunedeck gpus'}"
+                "failed", f"the GPUs it was planned for are not usable now: {machine.problem or 'see tunedeck gpus'}"
             )
-        waiting = False
-        while (leased := try_lease(cards, needed)) is None:
-            if not waiting:
-                self._say(Waiting(f"waits for {needed} of {len(cards)} GPUs"))
-                waiting = True
-            self._tick()
-            if self.stopping:
-                return Exit("stopped", "stopped while it waited")
-            time.sleep(TICK)
-        self.gpus, self.leases = leased
-        return None
+        else:
+            ticket = self._ticket([card.uuid for card in cards], needed)
+        return self._wait(Turn(ticket, machine.gpus, self.sampler))
+
+    def _ticket(self, cards: list[str], count: int) -> Ticket:
+        """What this run needs of these cards: the memory and the time that its plan predicts, as far as there is a plan."""
+        name = self.spec.run.name or self.run_dir.name
+        gib, seconds = self._predicted()
+        return Ticket("", 0.0, self.run_dir.name, name, str(self.database), tuple(cards), count,
+                      None if cards == [CPU] else gib, seconds, time.time())  # fmt: skip
+
+    def _predicted(self) -> tuple[float | None, float | None]:
+        """GiB that NVML will show on each card, and seconds."""
+        plan: dict[str, Any] = {}
+        self._safely(lambda: plan.update(runs.find(self._connection(), self.run_dir.name)["plan"] or {}))
+        return (plan.get("memory") or {}).get("device_gib"), (plan.get("speed") or {}).get("seconds")
+
+    def _wait(self, turn: Turn) -> Exit | None:
+        """Until the cards are ours (None), or until somebody says STOP."""
+        said, next_look = "", 0.0
+        try:
+            while True:
+                if time.monotonic() >= next_look:
+                    found = turn.look()
+                    if not isinstance(found, str):
+                        self.gpus, self.leases = found
+                        return None
+                    said = self._say_why(found, said)
+                    next_look = time.monotonic() + SAMPLE_SECONDS
+                self._obey_stop()
+                self._ingest()
+                if self.stopping:
+                    return Exit("stopped", "stopped while it waited")
+                time.sleep(TICK)
+        finally:
+            turn.leave()
+
+    def _say_why(self, why: str, said: str) -> str:
+        """Note what the run waits for when that changes, not when a program takes a little more or less memory."""
+        kind = AMOUNT.sub("", why)
+        if kind != said:
+            self._say(Waiting(f"waits for {why}"))
+        return kind
 
     def _start(self, overrides: dict[str, int]) -> Watch:
         self.history = outcome.read_history(self.run_dir)
@@ -149,7 +195,7 @@ class Supervisor:
         now = time.monotonic()
         if now >= self._next_sample:
             self._next_sample = now + SAMPLE_SECONDS
-            ours = [vars(s) for s in self.sampler.sample() if self._is_ours(s)]
+            ours = [_fields(s) for s in self.sampler.sample() if self._is_ours(s)]
             if ours:
                 self._say(GpuSamples(ours))
         self._ingest()
@@ -193,7 +239,24 @@ class Supervisor:
         host_oom = kills is not None and kills_before is not None and kills > kills_before
         return outcome.verdict(self.history, self.run_dir, code, number, host_oom, self.stopping == "now")
 
+    def after_end(self, lock: int) -> None:
+        """The user's command. The cards are free meanwhile, and so is the run: it may be resumed."""
+        if self.ended is None:
+            return
+        for lease in self.leases:
+            os.close(lease)
+        fcntl.flock(lock, fcntl.LOCK_UN)
+        wrong = run_command(self.run_dir, self.database, self.spec.run.name or "", self.ended.status)
+        if not wrong:
+            return
+        with contextlib.suppress(OSError):  # a run that goes on has another supervisor by now, whose files these are
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self.log = EventFile(self.run_dir / "supervisor.jsonl", self.log.attempt)  # others may have added to it
+            self._say(Notice("warning", f"the command on_end of your config {wrong}", "Try it by hand in a shell."))
+            self._ingest()
+
     def _end(self, ended: Exit) -> None:
+        self.ended = ended
         self._say(ended)
         for _ in range(50):  # a locked database is waited for; whoever opens it next would do the same
             try:
@@ -201,6 +264,11 @@ class Supervisor:
                 return
             except Exception:
                 time.sleep(TICK)
+
+
+def _fields(sample: GpuSample) -> dict[str, Any]:
+    """A sample for the log, which has one each second: what a card does not tell of its clocks takes no room."""
+    return {name: value for name, value in vars(sample).items() if value is not None or name != "throttle"}
 
 
 def _spawn(
@@ -224,7 +292,9 @@ def main() -> None:
     os.pwrite(options.lock_fd, str(os.getpid()).encode(), 0)  # for people who look for the process
     os.umask(0o077)  # what a run writes is its owner's alone, the worker's files too
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    Supervisor(options.run_dir, options.db).run(options.adopt)
+    supervisor = Supervisor(options.run_dir, options.db)
+    supervisor.run(options.adopt)
+    supervisor.after_end(options.lock_fd)
 
 
 if __name__ == "__main__":

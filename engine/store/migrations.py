@@ -58,7 +58,12 @@ def _initial(db: Any) -> None:
     _script(db, INITIAL)
 
 
-MIGRATIONS: list[tuple[str, Callable[[Any], None]]] = [("initial", _initial)]
+def _throttle(db: Any) -> None:
+    """Why a card's clocks were held down: see engine.hardware.THROTTLE."""
+    db.execute("ALTER TABLE gpu_samples ADD COLUMN throttle TEXT")
+
+
+MIGRATIONS: list[tuple[str, Callable[[Any], None]]] = [("initial", _initial), ("throttle", _throttle)]
 VERSION = len(MIGRATIONS)
 
 

@@ -4,7 +4,9 @@ The exceptions are pynvml's own. What a card's table lacks is answered as NVML d
 """
 
 import functools
+import json
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,9 +20,15 @@ def memory(total: int, used: int) -> SimpleNamespace:
     return SimpleNamespace(total=total * MIB, used=used * MIB, free=(total - used) * MIB)
 
 
+def process(pid: int, used: int | None) -> SimpleNamespace:
+    """A process as NVML lists it, with MiB or with a figure that the driver does not tell."""
+    return SimpleNamespace(pid=pid, usedGpuMemory=None if used is None else used * MIB)
+
+
 @dataclass
 class Card:
-    """A handle: answers by query; `slices` are its MIG devices by position, None where there is none."""
+    """A handle: answers by query (a function of what else is asked, or the value itself); `slices` are its MIG devices by
+    position, None where there is none."""
 
     answers: dict[str, Any] = field(default_factory=dict)
     slices: "list[Card | None]" = field(default_factory=list)
@@ -104,9 +112,30 @@ class FakeNvml:
             raise AttributeError(name)
         return functools.partial(self._answer, name.removeprefix("nvmlDeviceGet"))
 
-    def _answer(self, query: str, card: Card, *_: Any) -> Any:
+    def _answer(self, query: str, card: Card, *more: Any) -> Any:
         if card.lost:
             raise pynvml.NVMLError(pynvml.NVML_ERROR_GPU_IS_LOST)
         if query not in card.answers:
             raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
-        return card.answers[query]
+        answer = card.answers[query]
+        return answer(*more) if callable(answer) else answer
+
+
+class FileNvml(FakeNvml):
+    """Cards of a JSON file, read again for each answer: {uuid: {"total": MiB, "used": MiB, "processes": [[pid, MiB], ...]}}.
+
+    A card that is no longer there was lost.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        super().__init__(*self._now().values())
+
+    def _now(self) -> dict[str, Card]:
+        found = json.loads(self.path.read_text())
+        return {uuid: Card({"UUID": uuid, "Name": "NVIDIA GeForce RTX 4090", "MemoryInfo": memory(c["total"], c["used"]),
+                            "ComputeRunningProcesses": [process(*p) for p in c.get("processes", [])]})
+                for uuid, c in found.items()}  # fmt: skip
+
+    def _answer(self, query: str, card: Card, *more: Any) -> Any:
+        return super()._answer(query, self._now().get(card.answers["UUID"], LOST), *more)
