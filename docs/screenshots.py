@@ -8,13 +8,16 @@ import json
 import re
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from engine import demo, launch
 from engine.store import runs
 from engine.store.connection import open_database
+from tuiapp import draft as drafts
 from tuiapp.app import TuneDeckApp
+from tuiapp.draft import GOAL, MODEL, REVIEW, TRAINING, RunDraft
 from tuiapp.services import Services
 
 ROOT = Path(__file__).parent.parent
@@ -75,17 +78,47 @@ def flawed_data(clean: Path) -> Path:
     return path
 
 
+@contextmanager
+def place() -> Iterator[Path]:
+    """A directory with a short name, which is seen in the pictures; it is gone afterwards."""
+    directory = Path(tempfile.gettempdir()) / "ft"
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir()
+    try:
+        yield directory
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+async def wizard_pictures(database: Path, model: str, data: Path) -> None:
+    """The steps of a new run for the demo's rows."""
+    file = database.parent / "drafts" / "new.json"
+    draft = RunDraft(model=model, data=str(data), training={"training.learning_rate": 1e-4})
+    shown: dict[str, tuple[int, Callable[[str], bool]]] = {
+        "goal": (GOAL, lambda text: "Is fine-tuning the right tool" in text),
+        "model": (MODEL, lambda text: "licence" in text and "best that fits first" in text),
+        "training": (TRAINING, lambda text: "learning rate" in text and "Usual" in text),
+        "review": (REVIEW, lambda text: "Ready" in text and "tunedeck train" in text),
+    }
+    for name, (step, is_there) in shown.items():
+        for width, height in ((80, 24), (160, 48)):
+            draft.step, draft.passed = step, list(range(step))
+            drafts.save(file, draft)
+            await picture(database, f"{name}-{width}x{height}", (width, height), ("n",), is_there)
+    drafts.drop(file)
+
+
 async def main() -> None:
-    with tempfile.TemporaryDirectory(prefix="tunedeck-") as directory:
-        database = Path(directory) / "experiments.db"
+    with place() as directory:
+        database = directory / "experiments.db"
         shutil.copy(ROOT / "experiments.db.example", database)
-        data, model = demo.write_data(database), demo.demo_model()
+        data, model = demo.write_data(database), str(directory / "SmolLM2-135M-Instruct.gguf")
+        Path(model).symlink_to(demo.demo_model())
         for width, height in ((80, 24), (160, 48)):
             await picture(
                 database, f"home-{width}x{height}", (width, height), (), lambda text: "captain-lora-r16   " in text
             )
-        typed = ("n", *model, "enter", *str(data), "enter")
-        await picture(database, "new-80x24", (80, 24), typed, lambda text: "Ready" in text)
+        await wizard_pictures(database, model, data)
         for width, height in ((80, 24), (160, 48)):
             planned = ("f2", *"meta-llama/Llama-3.1-8B", "f2")
             await picture(database, f"plan-{width}x{height}", (width, height), planned, _is_planned)

@@ -12,8 +12,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from engine import cli_data, cli_exchange, cli_methods, launch, paths, report
+from engine import (
+    cli_config,
+    cli_data,
+    cli_exchange,
+    cli_fork,
+    cli_health,
+    cli_methods,
+    cli_queue,
+    launch,
+    paths,
+    report,
+)
 from engine.compatibility import VARIANTS
+from engine.diagnose import findings
 from engine.errors import NoFit, RunError, StoreError, TuneDeckError
 from engine.methods import METHODS
 from engine.options import app, everywhere
@@ -94,8 +106,10 @@ def build_parser() -> argparse.ArgumentParser:
     train_.add_argument(
         "--accept", action="store_true", help="go on in spite of fatal findings: without the rows that cannot be used"
     )
+    train_.add_argument("--goal", choices=list(RANKS), default="instructions", help="what should change")
     train_.add_argument("--anyway", action="store_true", help="start even if the planner says that it does not fit")
     train_.add_argument("--detach", action="store_true", help="return at once; the run goes on")
+    train_.add_argument("--queue", action="store_true", help="on the CPU too, wait until no other run trains there")
     cli_data.add_verbs(verbs, common)
     runs_ = verb("runs", list_runs, "list the runs, newest first")
     runs_.add_argument("--all", action="store_true", help="archived ones too")
@@ -109,11 +123,18 @@ def build_parser() -> argparse.ArgumentParser:
     verb("checkpoint", checkpoint, "ask a run to save a checkpoint now and go on").add_argument(
         "run", metavar="RUN", help=RUN_HELP
     )
+    verb("evaluate", evaluate, "ask a run to evaluate now, with samples, and go on").add_argument(
+        "run", metavar="RUN", help=RUN_HELP
+    )
     resume_ = verb("resume", resume, "continue a run from its last checkpoint, and follow it")
     resume_.add_argument("run", metavar="RUN", help=RUN_HELP)
     resume_.add_argument("--detach", action="store_true", help="return at once; the run goes on")
+    cli_fork.add_verb(verb)
+    cli_config.add_verb(verb)
     cli_exchange.add_verbs(verb)
+    cli_health.add_verb(verb)
     cli_methods.add_verb(verb)
+    cli_queue.add_verb(verb)
     demo_ = verb("demo", demo, "train a small model on this machine, about two minutes")
     demo_.add_argument("--headless", action="store_true", help="without the app")
     return parser
@@ -167,14 +188,20 @@ def emit(value: Any) -> None:
 
 def gpus(options: Options) -> int:
     from engine.hardware import Sampler, probe
+    from engine.tickets import read_leases
 
-    hardware, samples = probe(), {s.uuid: s for s in Sampler().sample()}
+    hardware, sampler = probe(), Sampler()
+    samples, used, leases = {s.uuid: s for s in sampler.sample()}, sampler.processes(), read_leases()
     if options.json:
         cards = [vars(g) | {k: v for k, v in vars(samples[g.uuid]).items() if k != "gpu"} if g.uuid in samples
                  else vars(g) for g in hardware.gpus]  # fmt: skip
+        for card in cards:
+            told = used.get(card["uuid"])
+            card["processes"] = None if told is None else [vars(one) for one in told]
+            card["run"] = next((lease.run for lease in leases if card["uuid"] in lease.cards), None)
         emit({**vars(hardware), "gpus": cards})
     else:
-        print(report.gpu_table(hardware, samples))
+        print(report.gpu_table(hardware, samples, used, leases))
     return 0
 
 
@@ -194,6 +221,7 @@ def doctor(options: Options) -> int:
 
 
 def train(options: Options) -> int:
+    from engine.defaults import beneath, of_config
     from engine.report_data import MARKS
 
     raw = read_yaml(options.spec) if options.spec else {}
@@ -203,8 +231,9 @@ def train(options: Options) -> int:
             old = raw.get(section)
             raw = {**raw, section: {**(old if isinstance(old, dict) else {}), key: value}}
     path = database(options)
-    prepared = launch.prepare(parse(apply_sets(raw, options.sets)), options.anyway, past_runs(path), options.accept)
-    run_id = launch.create(path, prepared)
+    raw, mine = beneath(apply_sets(raw, options.sets), of_config())
+    prepared = launch.prepare(parse(raw), options.anyway, past_runs(path), options.accept, mine, options.goal)
+    run_id = launch.create(path, prepared, options.queue)
     if not options.json:
         chosen = [[r.field, str(r.value)[:40], r.why] for r in prepared.reasons]
         print(report.table(["recommended", "value", "why"], chosen) + "\n")
@@ -223,19 +252,21 @@ def past_runs(path: Path) -> list[PastRun]:
 
 
 def plan(options: Options) -> int:
-    from engine.planner.ask import plan_spec, prepare_request
-    from engine.planner.plan import as_json, nearest_hint
+    from engine.defaults import beneath, of_config
+    from engine.planner.ask import plan_sections, prepare_request
+    from engine.planner.plan import as_json, nearest_hint, with_reasons
     from engine.planner.recommend import recommend, with_trace
     from engine.report_plan import plan_page
 
-    spec = plan_spec(options.model, options.data, vars(options), options.sets)
+    raw, mine = beneath(plan_sections(options.model, options.data, vars(options), options.sets), of_config())
+    spec = parse(raw)
     cards = options.gpu or ["auto"]
     requests = [
         prepare_request(spec, gpu, options.goal, options.stack, options.price, options.data is not None)
         for gpu in cards
     ]
     history = past_runs(database(options))
-    made, *others = [recommend(request, history) for request in requests]
+    made, *others = [with_reasons(recommend(request, history), mine) for request in requests]
     traced = None
     if options.exact or made.request.shape is None:
         from engine.planner.exact import exact
@@ -349,10 +380,12 @@ def show(options: Options) -> int:
         curves = {k: [[s, t, metrics.encode(v)] for s, t, v in points]
                   for k, points in metrics.curves(db, run["id"], metrics.keys(db, run["id"])).items()}  # fmt: skip
         emit(run | {"metrics": curves, "events": events, "samples": samples,
-                    "checkpoints": records.checkpoints(db, run["id"]), "artifacts": records.artifacts(db, run["id"])})  # fmt: skip
+                    "checkpoints": records.checkpoints(db, run["id"]), "artifacts": records.artifacts(db, run["id"]),
+                    "health": cli_health.as_json(findings(db, run["id"]))})  # fmt: skip
     else:
         directory = paths.run_directory(database(options), run["id"])
         page = run | {"params": runs.params(db, run["id"]), "directory": str(directory),
+                      "health": cli_health.lines(findings(db, run["id"]), run["id"]),
                       "started_from": environment_table(run["environment"]),
                       "checkpoints": records.checkpoints(db, run["id"]), "artifacts": records.artifacts(db, run["id"])}  # fmt: skip
         print(report.run_page(page, events, samples))
@@ -390,16 +423,25 @@ def stop(options: Options) -> int:
 
 
 def checkpoint(options: Options) -> int:
+    return _ask(options, launch.checkpoint, "checkpoint", "saves a checkpoint at the end of this step")
+
+
+def evaluate(options: Options) -> int:
+    return _ask(options, launch.evaluate, "evaluate", "evaluates at the end of this step")
+
+
+def _ask(options: Options, ask: Callable[[Path, runs.Row], None], what: str, does: str) -> int:
+    """Ask a running run for something; it goes on."""
     run = runs.find(opened(options), options.run)
     try:
-        launch.checkpoint(database(options), run)
-    except RunError as error:  # nothing is wrong with what was asked: it came too late
+        ask(database(options), run)
+    except RunError as error:  # nothing is wrong with what was asked: it came too late, or to a run that cannot do it
         print_error(error)
         return 1
     if options.json:
-        emit({"id": run["id"], "name": run["name"], "asked": "checkpoint"})
+        emit({"id": run["id"], "name": run["name"], "asked": what})
     else:
-        print(f"{run['name']}  {run['id']}  saves a checkpoint at the end of this step")
+        print(f"{run['name']}  {run['id']}  {does}")
     return 0
 
 

@@ -1,6 +1,7 @@
 """Errors that are meant for people: a title, a sentence, and what to do.
 
 TuneDeckError          bad input or a failed request; the command line exits with `exit_code`
+├── ConfigError        the user's config file is wrong (all its problems at once)
 ├── SpecError          the run specification is wrong (all its problems at once)
 ├── ModelError         the base model cannot be found or read
 ├── DataError          the data cannot be read or trained on
@@ -25,6 +26,10 @@ class TuneDeckError(Exception):
     def __reduce__(self) -> tuple[type["TuneDeckError"], tuple[str, str, str]]:
         """So that it comes whole out of another process: exceptions are otherwise made anew from `args`."""
         return type(self), (self.title, self.message, self.hint)
+
+
+class ConfigError(TuneDeckError):
+    """The user's config file is wrong."""
 
 
 class SpecError(TuneDeckError):

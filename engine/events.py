@@ -168,7 +168,7 @@ class Attempt:
 
 @dataclass(frozen=True)
 class Waiting:
-    """The run is queued: it is about to start or to go on, or waits for a GPU that another run holds."""
+    """The run is queued: it is about to start or to go on, or waits for its turn and for cards that are free."""
 
     type: ClassVar[str] = "waiting"
     text: str
@@ -184,7 +184,7 @@ class Stopping:
 
 @dataclass(frozen=True)
 class GpuSamples:
-    """NVML's numbers of one moment, a dict per GPU: gpu, memory_used (GiB), utilization, power, temperature."""
+    """NVML's numbers of one moment, a dict per GPU: gpu, memory_used (GiB), utilization, power, temperature, throttle."""
 
     type: ClassVar[str] = "gpu"
     samples: list[dict[str, Any]]

@@ -77,7 +77,8 @@ def _idle(s: Streams) -> Finding | None:
 def _training(s: Streams) -> list[Any]:
     """The moments between the first and the last step that was reported."""
     times = [point[1] for point in s.points("loss")]
-    return [one for one in s.gpu if min(times) <= one.time <= max(times)] if times else []
+    first, last = min(times, default=0.0), max(times, default=-1.0)
+    return [one for one in s.gpu if first <= one.time <= last]
 
 
 def _throttling(s: Streams) -> Finding | None:

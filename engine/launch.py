@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,11 +30,13 @@ from engine.planner.calibrate import PastRun
 from engine.planner.disk import disk_needed
 from engine.planner.plan import Plan, Request, as_json, nearest_hint
 from engine.planner.recommend import recommend
-from engine.planner.rules import Reason
+from engine.planner.rules import Goal, Reason
 from engine.runnable import check_runnable, forms, needs, with_format
 from engine.spec import RunSpec, parse, to_yaml
 from engine.store import runs
 from engine.store.connection import open_database, transaction
+from engine.trainer_needs import lacking
+from engine.waiting import QUEUE
 
 if TYPE_CHECKING:
     from engine.data.scan import Report
@@ -54,14 +57,21 @@ class Prepared:
 
 
 def prepare(
-    spec: RunSpec, anyway: bool = False, history: list[PastRun] | None = None, accept: bool = False
+    spec: RunSpec,
+    anyway: bool = False,
+    history: list[PastRun] | None = None,
+    accept: bool = False,
+    mine: Sequence[Reason] = (),
+    goal: Goal = "instructions",
 ) -> Prepared:
     """Check model and data and fill what is open. Writes nothing but caches. Raises TuneDeckError.
 
     `anyway`: start what the planner says does not fit. `accept`: go on without the rows that fatal findings are about.
-    `history`: past runs of this machine, which correct the planner.
+    `history`: past runs of this machine, which correct the planner. `mine`: what the user's config settled (engine.defaults).
+    `goal`: what should change, which decides the rank of an adapter.
     """
     from engine.data.examine import examine  # the data layer is not for those who only look at runs
+    from engine.data.general import read_general
     from engine.data.scan import at_length, refuse
     from engine.planner.ask import request_for
 
@@ -71,6 +81,7 @@ def prepare(
     model = inspect_model(spec.model.path, spec.model.revision)
     data = examine(spec.data, model, spec.model)
     spec, reasons = _for_data(spec, data, accept)
+    reasons = [*mine, *reasons]
     gpus = _check_devices(spec)
     no_gpu = not gpus and spec.compute.devices == "auto"
     if no_gpu:
@@ -78,9 +89,11 @@ def prepare(
         spec = spec.model_copy(update={"compute": spec.compute.model_copy(update={"devices": "cpu"})})
     cards = own_cards(gpus)
     alike = [g.index for g in gpus if cards and g.name == cards.name and (g.memory_total or 0.0) >= cards.memory]
-    plan = _planned(request_for(_absolute(spec), model, data, cards), anyway, history or [])
+    plan = _planned(request_for(_absolute(spec), model, data, cards, goal), anyway, history or [])
     spec, reasons = plan.choice.spec, reasons + [r for r in plan.choice.reasons if r.why]
     check_runnable(spec)
+    if refusals := lacking(spec):
+        raise SpecError("The trainer would refuse this", refusals[0], "Choose another, or install what is missing.")
     data, _ = at_length(data, spec.training.max_length or 1024, spec.training.long_rows or "drop")
     if not (accept and data.acceptable):
         refuse(data)
@@ -92,6 +105,8 @@ def prepare(
     if no_gpu:
         reasons.append(Reason("compute.devices", "cpu", "no GPU is usable on this machine"))
     _check_held_out(spec, data)
+    if isinstance(spec.evaluation.general, str):
+        read_general(spec.evaluation.general, 1)
     if spec.evaluation.prompts is None:
         prompts = _prompts(spec, data)
         spec = spec.model_copy(update={"evaluation": spec.evaluation.model_copy(update={"prompts": prompts})})
@@ -195,16 +210,20 @@ def _absolute(spec: RunSpec) -> RunSpec:
         if isinstance(value, str) and value not in ("chatml", "alpaca"):
             changes[name] = here(value)
     options = spec.objective_options
+    general = spec.evaluation.general
+    evaluation = spec.evaluation.model_copy(update={"general": here(general) if isinstance(general, str) else general})
     rewards = [f"{here(file)}:{name}" for file, _, name in (one.rpartition(":") for one in options.rewards)]
     return spec.model_copy(update={
         "objective_options": options.model_copy(update={"rewards": rewards}),
-        "model": spec.model.model_copy(update={"path": model}), "data": data.model_copy(update=changes)})  # fmt: skip
+        "model": spec.model.model_copy(update={"path": model}), "data": data.model_copy(update=changes),
+        "evaluation": evaluation})  # fmt: skip
 
 
-def create(database: Path, prepared: Prepared) -> str:
+def create(database: Path, prepared: Prepared, queue: bool = False) -> str:
     """Write the run directory and the run's row, start the supervisor; the run's id.
 
-    Raises SpaceError if there is no room or no permission; then nothing stays behind.
+    `queue`: a run on the CPU waits until no other run trains there, now and when it is resumed; a run on GPUs waits for
+    its cards in any case (engine.waiting). Raises SpaceError if there is no room or no permission; then nothing stays behind.
     """
     from engine.data.scan import as_json as data_json
 
@@ -219,6 +238,8 @@ def create(database: Path, prepared: Prepared) -> str:
         spec = _named(db, prepared)
         write_private(run_dir / "spec.yaml", to_yaml(spec))
         write_private(run_dir / "data.sha256", prepared.data.digest + "\n")
+        if queue:
+            write_private(run_dir / QUEUE, "")
         plan = as_json(prepared.plan) | {
             "reasons": [vars(r) for r in prepared.reasons],
             "data": data_json(prepared.data),
@@ -262,15 +283,23 @@ def _new_directory(database: Path, now: float) -> tuple[str, Path]:
 
 
 def _named(db: sqlite3.Connection, prepared: Prepared) -> RunSpec:
-    """The specification with a name that no other run has: `smollm2-lora-r16`, `smollm2-lora-r16-2`, `smollm2-dpo-full`, ..."""
+    """The specification with a name that no other run has."""
+    spec, name = prepared.spec, free_name(prepared, lambda base: runs.names_like(db, base))
+    return spec.model_copy(update={"run": spec.run.model_copy(update={"name": name})})
+
+
+def free_name(prepared: Prepared, taken: Callable[[str], set[str]]) -> str:
+    """A name that no other run has: `smollm2-lora-r16`, `smollm2-lora-r16-2`, `smollm2-dpo-full`, ...
+
+    `taken` gives the names of runs that begin so.
+    """
     spec = prepared.spec
     base = (
         spec.run.name
         or f"{prepared.model.name.lower().removesuffix('.gguf').split('/')[-1][:24].rstrip('-._')}-{_way(spec)}"
     )
-    taken = runs.names_like(db, base)
-    name = next(n for i in range(1, len(taken) + 2) if (n := base if i == 1 else f"{base}-{i}") not in taken)
-    return spec.model_copy(update={"run": spec.run.model_copy(update={"name": name})})
+    others = taken(base)
+    return next(n for i in range(1, len(others) + 2) if (n := base if i == 1 else f"{base}-{i}") not in others)
 
 
 def _way(spec: RunSpec) -> str:
@@ -346,6 +375,16 @@ def checkpoint(database: Path, run: runs.Row) -> None:
     (paths.run_directory(database, run["id"]) / "CHECKPOINT").touch(mode=0o600)
 
 
+def evaluate(database: Path, run: runs.Row) -> None:
+    """Ask a run to evaluate at the end of the step that it is at, with samples, and to go on. Raises RunError."""
+    if run["status"] not in runs.ACTIVE:
+        raise RunError("The run is not running", f"{run['name']} is {run['status']}.", "There is nothing to evaluate.")
+    if not run["spec"]["data"]["validation"]:
+        raise RunError("Nothing is held out", f"{run['name']} trains on all its rows.",
+                       "Start a run with data.validation: a number of rows, a fraction or a file.")  # fmt: skip
+    (paths.run_directory(database, run["id"]) / "EVALUATE").touch(mode=0o600)
+
+
 def resume(database: Path, run: runs.Row) -> None:
     """Continue a run that stopped, failed or crashed, as the same run, from its last checkpoint. Raises RunError."""
     run_dir = paths.run_directory(database, run["id"])
@@ -391,7 +430,7 @@ def same_data(run: runs.Row) -> None:
 
 def _queue_again(database: Path, run_id: str, run_dir: Path) -> None:
     """Note in the run's own file, then in the database, that it goes on: from here on it is not ended."""
-    for name in ("STOP", "KILL", "CHECKPOINT"):
+    for name in ("STOP", "KILL", "CHECKPOINT", "EVALUATE"):
         (run_dir / name).unlink(missing_ok=True)
     log = EventFile(run_dir / "supervisor.jsonl", outcome.read_history(run_dir).attempt)
     log.append(Waiting("asked to go on"))

@@ -2,6 +2,8 @@
 
 import argparse
 
+from engine.config import CHARTS, THEMES
+
 
 def everywhere() -> argparse.ArgumentParser:
     """Flags that may stand before or behind a verb."""
@@ -12,8 +14,16 @@ def everywhere() -> argparse.ArgumentParser:
 
 
 def app() -> argparse.ArgumentParser:
-    """Flags of the app."""
+    """Flags of the app; what is not given is as the config has it."""
     flags = argparse.ArgumentParser(add_help=False)
-    flags.add_argument("--theme", choices=["dark", "light", "high"], default="dark", help="colours of the app")
-    flags.add_argument("--ascii", action="store_true", help="the app without braille and box characters")
+    flags.add_argument("--theme", choices=THEMES, help="colours of the app: dark unless the config says otherwise")
+    flags.add_argument(
+        "--charts", choices=CHARTS, help="what curves are drawn with: braille unless the config says otherwise"
+    )
+    flags.add_argument(
+        "--ascii",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="the app without braille and box characters",
+    )
     return flags

@@ -23,11 +23,17 @@ def run_directory(db: Path, run_id: str) -> Path:
     return runs_directory(db) / run_id
 
 
+def config_file() -> Path:
+    """The user's config: $TUNEDECK_CONFIG, else config.yaml in the user's config directory."""
+    given = os.environ.get("TUNEDECK_CONFIG")
+    return Path(given).expanduser() if given else Path(platformdirs.user_config_dir("tunedeck")) / "config.yaml"
+
+
 def cache_directory() -> Path:
     """Things that can be made again: models dequantised from GGUF files."""
     return Path(os.environ.get("TUNEDECK_CACHE") or platformdirs.user_cache_dir("tunedeck"))
 
 
 def locks_directory() -> Path:
-    """One lock file per GPU UUID, the same for every database of every user of this machine."""
+    """Locks and leases of cards, the queue, and cards held back: the same for every database of every user of this machine."""
     return Path(os.environ.get("TUNEDECK_LOCKS") or "/tmp/tunedeck-locks")

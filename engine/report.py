@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +117,8 @@ def run_page(run: dict[str, Any], events: list[dict[str, Any]], samples: list[di
     planned = _predicted(run)
     if planned:
         lines += [table(["memory", "predicted GiB", "measured GiB"], planned, right=(1, 2)), ""]
+    if run.get("health"):
+        lines += ["health", *run["health"], ""]
     reasons = {r["field"]: r["why"] for r in (run["plan"] or {}).get("reasons", [])}
     shown = [[path, value, reasons.get(path, "")] for path, value in run["params"] if value not in (None, "", "[]")]
     lines += [table(["setting", "value", "why"], shown), ""]
@@ -146,8 +148,9 @@ def _predicted(run: dict[str, Any]) -> list[list[str]]:
     return [*rows, ["device", number(plan["memory"]["device_gib"], 2), f"{number(reserved, 2)} reserved"]]
 
 
-def gpu_table(hardware: Any, samples: dict[str, Any]) -> str:
-    """The machine: its cards, or why there are none, and its CPU."""
+def gpu_table(hardware: Any, samples: dict[str, Any], processes: Mapping[str, Any] | None = None,
+              leases: Sequence[Any] = ()) -> str:  # fmt: skip
+    """The machine: its cards and who uses them, or why there are none, and its CPU."""
     lines = []
     rows = []
     for gpu in hardware.gpus:
@@ -155,14 +158,34 @@ def gpu_table(hardware: Any, samples: dict[str, Any]) -> str:
         rows.append([
             str(gpu.index), gpu.name + (" MIG" if gpu.mig else ""), number(now and now.memory_used, 1),
             number(gpu.memory_total, 1), number(now and now.utilization, 0), number(now and now.power, 0),
-            number(now and now.temperature, 0),
+            number(now and now.temperature, 0), (now and now.throttle) or "",
         ])  # fmt: skip
     if rows:
-        lines.append(table(["GPU", "card", "used GiB", "of GiB", "load %", "W", "°C"], rows, right=(2, 3, 4, 5, 6)))
+        head = ["GPU", "card", "used GiB", "of GiB", "load %", "W", "°C", "held down by"]
+        told = len(head) if any(row[-1] for row in rows) else len(head) - 1
+        lines.append(table(head[:told], [row[:told] for row in rows], right=(2, 3, 4, 5, 6)))
+        if used := _users(hardware.gpus, processes or {}, leases):
+            lines += ["", table(["GPU", "used by", "pid", "GiB", "user", "for", "run"], used, right=(2, 3)), ""]
     else:
         lines.append(f"No GPU: {hardware.problem}")
     lines.append(f"CPU {hardware.cpu}, {hardware.cores} cores, {hardware.ram_total:.1f} GiB RAM")
     return "\n".join(lines)
+
+
+def _users(gpus: Sequence[Any], processes: Mapping[str, Any], leases: Sequence[Any]) -> list[list[str]]:
+    """A row for each process on a card, and for each run that has a card but nothing on it yet."""
+    rows = []
+    for gpu in gpus:
+        name = ", ".join(lease.name for lease in leases if gpu.uuid in lease.cards)
+        found = processes.get(gpu.uuid) or ()
+        for one in found:
+            since = time.time() - one.started if one.started else None
+            run = name if one.kind == "compute" else ""
+            rows.append([str(gpu.index), one.command or "–", str(one.pid), number(one.gib, 1), one.user or "–",
+                         duration(since), run])  # fmt: skip
+        if name and not found:
+            rows.append([str(gpu.index), "–", "–", "–", "–", "–", name])
+    return rows
 
 
 def traced(result: dict[str, Any], closed_form: int | None) -> str:

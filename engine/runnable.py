@@ -51,6 +51,8 @@ def check_runnable(spec: RunSpec) -> None:
                         "Leave training.group_by_length off.")  # fmt: skip
     if objective == "reward" and spec.evaluation.prompts:
         raise SpecError("A reward model answers no prompts", "It gives a score.", "Leave evaluation.prompts empty.")
+    if objective == "reward" and spec.evaluation.general:
+        raise SpecError("A reward model has no loss on text", "It gives a score.", "Leave evaluation.general open.")
     _check_options(spec)
     _check_rewards(spec)
     _check_kernels(spec)

@@ -192,6 +192,9 @@ class EvaluationSpec(Section):
     prompts: list[str] | None = None
     sample_every: Every | None = Field(None, description="the prompts are answered so often; with evaluations if open")
     early_stopping: int | None = Field(None, ge=1, description="evaluations without improvement before stopping")
+    general: bool | Annotated[str, Field(min_length=1)] | None = Field(
+        None, description="general texts whose loss shows what is forgotten: true ours, a file's first ones, false none"
+    )
 
 
 class SavingSpec(Section):
@@ -247,8 +250,10 @@ class RunSection(Section):
     project: str = "default"
     tags: list[str] = Field(default_factory=list)
     note: str = ""
+    parent: str | None = None
+    """The id of the run that this one is a fork of."""
 
-    @field_validator("name", "project", "note")
+    @field_validator("name", "project", "note", "parent")
     @classmethod
     def _printable(cls, value: str | None) -> str | None:
         return clean(value, keep_lines=False).strip() if value else value
@@ -290,7 +295,7 @@ def _sentence(problem: Any) -> str:
     loc = [
         part
         for part in problem["loc"]
-        if part not in ("int", "float", "str", "list[str]", "list[int]", "list[SourceSpec]")
+        if part not in ("int", "float", "bool", "str", "constrained-str", "list[str]", "list[int]", "list[SourceSpec]")
     ]
     path = ".".join(str(part) for part in loc if not str(part).startswith("literal")) or "spec"
     if problem["type"] == "extra_forbidden":
@@ -343,8 +348,8 @@ def apply_sets(raw: dict[str, Any], sets: list[str]) -> dict[str, Any]:
             raise SpecError(
                 "--set has an unreadable value", clean(f"{item}: {error}", False), "Quote it as YAML."
             ) from None
-        # YAML 1.1 reads 2e-4 (no dot) as text, which is how people write learning rates
-        if isinstance(value, str):
+        # YAML 1.1 reads 2e-4 (no dot) as text, which is how people write learning rates; in quotes it is one
+        if isinstance(value, str) and text.strip()[:1] not in ("'", '"'):
             value = number(value)
         result = _assign(result, path.split("."), value, path)
     return result

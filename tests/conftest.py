@@ -12,6 +12,7 @@ import pytest
 from tests.helpers import Deck, kill_everything
 
 ROOT = Path(__file__).parent.parent
+os.environ["TUNEDECK_CONFIG"] = str(ROOT / "tests" / "no-config.yaml")  # the tests do not depend on whose machine it is
 
 
 @pytest.fixture(scope="session")

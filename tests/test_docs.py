@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from engine import config
 from engine.cli import build_parser
 from engine.data.formats import NAMES, SHAPES
+from engine.defaults import problems
 from engine.spec import RunSpec, parse
 from tests.engine.test_markers import TEXT
 
@@ -41,7 +43,20 @@ def test_every_make_target_is_in_the_makefile() -> None:
     assert {t for t in targets if not re.search(rf"^{t}:", (ROOT / "Makefile").read_text(), re.M)} == set()
 
 
-@pytest.mark.parametrize("example", re.findall(r"```yaml\n(.*?)```", README, re.S))
+EXAMPLES = re.findall(r"```yaml\n(.*?)```", README, re.S)
+CONFIGS = [one for one in EXAMPLES if "on_end:" in one]
+
+
+def test_the_example_of_a_config_is_accepted() -> None:
+    (example,) = CONFIGS
+    raw = yaml.safe_load(example)
+    read = config.checked(Path("config.yaml"), raw)
+    assert not read.problems
+    assert not problems(read.defaults)
+    assert set(raw) == set(config.CHECKS)
+
+
+@pytest.mark.parametrize("example", [one for one in EXAMPLES if one not in CONFIGS])
 def test_every_example_of_a_specification_is_accepted(example: str) -> None:
     assert isinstance(parse({"model": {"path": "m"}} | yaml.safe_load(example)), RunSpec)
 

@@ -1,6 +1,7 @@
 """The console script: bare `tunedeck` and `tunedeck demo` open the app, every other verb goes to the engine."""
 
 import argparse
+import os
 import sys
 
 from engine import options
@@ -28,7 +29,8 @@ def main() -> int:
 
 def _app_options(arguments: list[str]) -> argparse.Namespace | None:
     """The app's options, or None if these arguments mean a verb, or if there is no terminal to show the app on."""
-    if not (sys.stdin.isatty() and sys.stdout.isatty()) or {"-h", "--help", "--headless", "--json"} & set(arguments):
+    shown = sys.stdin.isatty() and sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+    if not shown or {"-h", "--help", "--headless", "--json"} & set(arguments):
         return None
     parser = argparse.ArgumentParser(add_help=False, exit_on_error=False, parents=[options.everywhere(), options.app()])
     parser.add_argument("verb", nargs="?")

@@ -1,25 +1,37 @@
 """TuneDeck's app: it owns the newest snapshot and the services; the screens draw and ask by message."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import ClassVar, Protocol
 
-from textual import work
-from textual.app import App
+from textual import events, work
 from textual.binding import Binding, BindingType
-from textual.command import Provider
+from textual.command import CommandPalette, Provider
 from textual.filter import LineFilter, Monochrome, NoColor
 from textual.message import Message
 from textual.screen import Screen
 
+from tuiapp import draft as drafts
 from tuiapp.background import Collector, Source, in_thread
 from tuiapp.commands import DeckCommands
-from tuiapp.format import clean
+from tuiapp.draft import RunDraft
+from tuiapp.ended import ended, sentence
+from tuiapp.flow import Flow
+from tuiapp.format import clean, pasted
 from tuiapp.messages import (
+    CheckpointAsked,
     CollectFailed,
+    EvaluateAsked,
+    ForkAsked,
+    HoldAsked,
+    MoveAsked,
     OpenForm,
+    OpenMachine,
     OpenRun,
+    PinAsked,
+    RemoveAsked,
     ResumeAsked,
     RunSelected,
     RunStarted,
@@ -30,16 +42,28 @@ from tuiapp.screens.base import DeckScreen
 from tuiapp.screens.dialogs import error_dialog
 from tuiapp.screens.home import HomeScreen
 from tuiapp.screens.live import LiveScreen
-from tuiapp.screens.new_run import FormServices, NewRunScreen
+from tuiapp.screens.wizard import WizardServices, WizardStep
 from tuiapp.snapshot import Machine, Snapshot
 from tuiapp.theme import THEMES
+from tuiapp.typeahead import TypeAhead
+from tuiapp.widgets.keys import changed, named
 
 AWAY_PERIOD = 5.0
 """Seconds between draws while the terminal says that nobody looks."""
+UNDO = 10.0
+"""Seconds in which a run that has just begun can be taken back."""
+ANNOUNCED = 8.0
+"""Seconds that the news of a run stands in the status line whatever is typed."""
 
 
-class Services(Source, FormServices, Protocol):
+class Services(Source, WizardServices, Protocol):
     """Everything the app asks of the engine. All of it may block; none of it runs on the event loop."""
+
+    drafts: Path
+    """Where the drafts of new runs are kept."""
+
+    def fork(self, run_id: str) -> RunDraft:
+        """What the wizard begins with for a run like this one."""
 
     def stop(self, run_id: str, now: bool = False) -> None:
         """Ask a run to stop; `now` without a checkpoint."""
@@ -47,8 +71,23 @@ class Services(Source, FormServices, Protocol):
     def resume(self, run_id: str) -> None:
         """Let a run go on."""
 
+    def checkpoint(self, run_id: str) -> None:
+        """Ask a run to save a checkpoint and go on."""
 
-class TuneDeckApp(App[None]):
+    def evaluate(self, run_id: str) -> None:
+        """Ask a run to evaluate and go on."""
+
+    def hold(self, card: str, held: bool) -> None:
+        """Hold a card back from queued runs, or give it free."""
+
+    def move(self, key: str, by: int) -> None:
+        """Give a run of the queue another turn."""
+
+    def unqueue(self, key: str) -> None:
+        """Take a run out of the queue."""
+
+
+class TuneDeckApp(TypeAhead):
     """The app; `services` is all it knows of the world."""
 
     TITLE = "TuneDeck"
@@ -56,12 +95,14 @@ class TuneDeckApp(App[None]):
     ENABLE_COMMAND_PALETTE = True
     COMMANDS: ClassVar[set[type[Provider] | Callable[[], type[Provider]]]] = {DeckCommands}
 
-    BINDINGS: ClassVar[list[BindingType]] = [
+    BINDINGS: ClassVar[list[BindingType]] = named([
         Binding("tab", "app.focus_next", show=False, tooltip="next pane or field"),
+        Binding("shift+tab", "app.focus_previous", show=False, tooltip="the pane or field before"),
         Binding("ctrl+p,colon", "command_palette", show=False, tooltip="palette: all commands"),
         Binding("ctrl+l", "redraw", show=False, tooltip="draw again"),
+        Binding("u", "take_back", show=False, id="take-back", tooltip="take back the run that has just begun"),
         Binding("ctrl+q", "quit", show=False, priority=True, tooltip="quit at once; runs go on"),
-    ]
+    ])  # fmt: skip
 
     def __init__(
         self,
@@ -71,13 +112,26 @@ class TuneDeckApp(App[None]):
         theme: str = "dark",
         charts: str = "braille",
         open_run: str | None = None,
+        keys: Mapping[str, tuple[str, ...]] | None = None,
+        bell: bool = True,
+        check_config: Callable[[], str] = str,
     ) -> None:
+        """`keys` by the ids of `engine.keys.ACTIONS`; `check_config` may block and says what is wrong with the config."""
         super().__init__()
         self.services = services
         self.ascii = ascii
         self.charts = "ascii" if ascii else charts
         self.last: Snapshot | None = None
+        self.baseline: str | None = None
+        """The run that others are compared with."""
+        self.keymap = {action: ",".join(one) for action, one in (keys or {}).items()}
+        self.set_keymap(self.keymap)
+        self._rings = bell
+        self._check_config = check_config
+        self._asked_to_stop: set[str] = set()
         self._open_run = open_run
+        self._flow: Flow | None = None
+        self._begun: tuple[str, float] | None = None
         self._drawn = 0.0
         self._collector = Collector(services, self._post)
         self.animation_level = "none"
@@ -103,20 +157,48 @@ class TuneDeckApp(App[None]):
         if self._open_run is not None:
             self.post_message(OpenRun(self._open_run))
         self.call_after_refresh(self._collector.start)
+        self.call_after_refresh(self._look_at_config)
 
     def on_unmount(self) -> None:
         """The collector's thread ends with the app."""
         self._collector.stop()
+
+    def common_bindings(self) -> list[Binding]:
+        """The bindings that every screen has, with the user's keys."""
+        return changed([one for one in type(self).BINDINGS if isinstance(one, Binding)], self.keymap)
+
+    def allows(self, binding: Binding) -> bool:
+        """Whether a key that every screen has does something now."""
+        return self.check_action(binding.action.removeprefix("app.").partition("(")[0], ()) is True
+
+    def go_home(self) -> None:
+        """Leave whatever lies above the runs; the draft of a new run is kept."""
+        if isinstance(self.screen, WizardStep):
+            self.screen.settle()
+            self.screen.keep()
+        while not isinstance(self.screen, HomeScreen):
+            self.pop_screen()
 
     def use_theme(self, name: str) -> None:
         """Other colours, at once."""
         self.theme = name
         self._draw()
 
+    def action_command_palette(self) -> None:
+        """Everything by its words."""
+        if not isinstance(self.screen, CommandPalette):
+            self.push_screen(CommandPalette(placeholder="what do you want to do?", id="--command-palette"))
+
     def action_redraw(self) -> None:
         """Send the whole screen again: something else wrote over it."""
         self.refresh(layout=True)
         self.screen.refresh(layout=True)
+
+    async def on_event(self, event: events.Event) -> None:
+        """Whatever is pasted, a field gets one line that can be shown."""
+        if isinstance(event, events.Paste) and not event.is_forwarded:
+            event.text = pasted(event.text)
+        await super().on_event(event)
 
     def _post(self, message: Message) -> None:
         if self.is_running:
@@ -124,7 +206,7 @@ class TuneDeckApp(App[None]):
 
     def _draw(self) -> None:
         """Only the screen in front is drawn; under a dialog everything stands still."""
-        if self.last is not None and isinstance(self.screen, DeckScreen):
+        if self.last is not None and self.screen_stack and isinstance(self.screen, DeckScreen):
             self._drawn = time.monotonic()
             self.screen.feed(self.last)
 
@@ -132,10 +214,25 @@ class TuneDeckApp(App[None]):
         """Keep it and draw it; runs that could not be read this time stay as they were."""
         new, old = message.snapshot, self.last
         if new.problem and not new.runs and old is not None:
-            new = replace(new, runs=old.runs, detail=old.detail)
+            new = replace(new, runs=old.runs, detail=old.detail, baseline=old.baseline)
         self.last = new
         if self.app_focus or time.monotonic() - self._drawn >= AWAY_PERIOD:
             self._draw()
+        if runs := ended(old, new, self._asked_to_stop):
+            self._announce(sentence(runs, new.now))
+
+    def _announce(self, words: str) -> None:
+        """What needs a person: a bell, and the status line, where it stays for a while."""
+        if self._rings:
+            self.bell()
+        front = next((one for one in reversed(self.screen_stack) if isinstance(one, DeckScreen)), None)
+        if front is not None:
+            front.say(words, ANNOUNCED)
+
+    @work(group="config", exit_on_error=False)
+    async def _look_at_config(self) -> None:
+        if problem := await in_thread(self._check_config):
+            self._home().say(problem)
 
     def on_collect_failed(self, message: CollectFailed) -> None:
         """What is on screen stays, with a sentence."""
@@ -153,30 +250,152 @@ class TuneDeckApp(App[None]):
         self._collector.select(message.run_id)
         home = self._home()
         home.select(message.run_id)
+        below = self.screen_stack[-2] if len(self.screen_stack) > 1 else None
+        if isinstance(below, LiveScreen) and isinstance(self.screen, DeckScreen) and self.screen.place == "Machine":
+            self.pop_screen()
         if isinstance(self.screen, LiveScreen):
-            self.screen.run_id = message.run_id
-            self.screen.refresh_all()
+            if self.screen.run_id != message.run_id:
+                self.screen.turn_to(message.run_id)
         else:
             self.push_screen(LiveScreen(message.run_id, lambda: home.order))
 
+    def action_machine(self) -> None:
+        """Every card, who uses it, and the queue."""
+        from tuiapp.screens.machine import MachineScreen  # not needed for the first paint
+
+        if any(isinstance(one, MachineScreen) for one in self.screen_stack):
+            while not isinstance(self.screen, MachineScreen):
+                self.pop_screen()
+        else:
+            self.push_screen(MachineScreen())
+
+    def on_open_machine(self, _: OpenMachine) -> None:
+        """The machine."""
+        self.action_machine()
+
+    def on_hold_asked(self, message: HoldAsked) -> None:
+        """In a thread: the services may block."""
+        words = "held back: no queued run is put on it" if message.held else "given free: queued runs may have it"
+        self._tell(lambda: self.services.hold(message.card, message.held), words)
+
+    def on_move_asked(self, message: MoveAsked) -> None:
+        """In a thread: the services may block."""
+        words = "its turn is one later" if message.by > 0 else "its turn is one earlier"
+        self._tell(lambda: self.services.move(message.key, message.by), words)
+
+    def on_remove_asked(self, message: RemoveAsked) -> None:
+        """In a thread: the services may block."""
+        self._asked_to_stop.add(message.run_id)
+        self._tell(lambda: self.services.unqueue(message.key), "taken out of the queue")
+
     def on_open_form(self, _: OpenForm) -> None:
-        """The form."""
-        self.push_screen(NewRunScreen(self.services))
+        """The wizard."""
+        self.open_wizard()
+
+    def open_wizard(self) -> None:
+        """The wizard, with the draft that was kept."""
+        file = self.services.drafts / "new.json"
+        self._enter(Flow(self.services, drafts.load(file) or RunDraft(), file))
+
+    def begin_anew(self) -> None:
+        """The wizard with an empty draft in the place of the one that is shown."""
+        if self._flow is not None:
+            self._flow.end()
+            self.pop_screen()
+        self._enter(Flow(self.services, RunDraft(), self.services.drafts / "new.json"))
+
+    def _enter(self, flow: Flow) -> None:
+        from tuiapp.screens.steps import step_screen  # not needed for the first paint
+
+        self._flow = flow
+        self.push_screen(step_screen(flow))
+
+    @work(group="act", exit_on_error=False)
+    async def on_fork_asked(self, message: ForkAsked) -> None:
+        """The wizard on a run like that one, at its last step."""
+        file = self.services.drafts / f"fork-{message.run_id}.json"
+        try:
+            kept = None if message.changes else drafts.load(file)
+            draft = kept if kept is not None else await in_thread(lambda: self.services.fork(message.run_id))
+        except Exception as error:  # shown in a dialog, whatever it was
+            self.push_screen(error_dialog(error))
+            return
+        for path, value in message.changes:
+            draft.change(path, value)
+        flow = Flow(self.services, draft, file)
+        flow.save()
+        self._enter(flow)
 
     def on_run_started(self, message: RunStarted) -> None:
-        """The form gives way to the run."""
-        if isinstance(self.screen, NewRunScreen):
+        """The wizard gives way to the run; its draft is not needed any more, but can be had again for a moment."""
+        if isinstance(self.screen, WizardStep):
             self.pop_screen()
+        if self._flow is not None:
+            self._flow.end()
+            self._begun = message.run_id, time.monotonic()
         self._collector.look()
         self.post_message(OpenRun(message.run_id))
+        words = f"Started. It goes on without this window; u takes it back for {UNDO:.0f} s."
+        self.set_timer(0.3, lambda: self.tell(words))
+        self.set_timer(UNDO, lambda: self._unsay(words))
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """A run that has just begun can be taken back."""
+        if action == "take_back":
+            return (
+                self._begun is not None
+                and time.monotonic() - self._begun[1] < UNDO
+                and isinstance(self.screen, LiveScreen)
+            )
+        return super().check_action(action, parameters)
+
+    def action_take_back(self) -> None:
+        """Stop the run that has just begun, and open its draft again."""
+        if self._begun is None or self._flow is None:
+            return
+        run_id, self._begun = self._begun[0], None
+        self._asked_to_stop.add(run_id)
+        self._tell(lambda: self.services.stop(run_id, now=True), "taken back; here is the draft again")
+        self.pop_screen()
+        flow = Flow(self.services, self._flow.draft, self._flow.file)
+        flow.save()
+        self._enter(flow)
+
+    def tell(self, words: str) -> None:
+        """Say it on the screen in front; there may be none any more."""
+        if self.screen_stack and isinstance(self.screen, DeckScreen):
+            self.screen.say(words)
+
+    def _unsay(self, words: str) -> None:
+        """What is no longer true is not said any more."""
+        if self.screen_stack and isinstance(self.screen, DeckScreen) and self.screen.said == words:
+            self.screen.say("")
 
     def on_stop_asked(self, message: StopAsked) -> None:
         """In a thread: the services may block."""
+        self._asked_to_stop.add(message.run_id)
         words = "asked to stop now" if message.now else "asked to stop; it saves a checkpoint first"
         self._tell(lambda: self.services.stop(message.run_id, message.now), words)
 
+    def on_checkpoint_asked(self, message: CheckpointAsked) -> None:
+        """In a thread: the services may block."""
+        words = "asked for a checkpoint at the end of this step"
+        self._tell(lambda: self.services.checkpoint(message.run_id), words)
+
+    def on_evaluate_asked(self, message: EvaluateAsked) -> None:
+        """In a thread: the services may block."""
+        words = "asked for an evaluation at the end of this step"
+        self._tell(lambda: self.services.evaluate(message.run_id), words)
+
+    def on_pin_asked(self, message: PinAsked) -> None:
+        """From now on this run's curve stands under the others."""
+        self.baseline = message.run_id
+        self._collector.pin(message.run_id)
+        self.tell("this run's curve stands under the others now" if message.run_id else "no baseline")
+
     def on_resume_asked(self, message: ResumeAsked) -> None:
         """In a thread: the services may block."""
+        self._asked_to_stop.discard(message.run_id)
         self._tell(lambda: self.services.resume(message.run_id), "asked to go on from the last checkpoint")
 
     @work(group="act", exit_on_error=False)

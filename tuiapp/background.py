@@ -67,8 +67,8 @@ def sentence(error: Exception) -> str:
 class Source(Protocol):
     """Where snapshots come from."""
 
-    def snapshot(self, selected: str | None) -> Snapshot:
-        """Everything as it is now."""
+    def snapshot(self, selected: str | None, baseline: str | None = None) -> Snapshot:
+        """Everything as it is now: one run in detail, and the curves of another to compare it with."""
 
 
 class Collector:
@@ -80,6 +80,7 @@ class Collector:
         self._wake = Event()
         self._stopped = False
         self._selected: str | None = None
+        self._baseline: str | None = None
 
     def start(self) -> None:
         """Look for the first time and go on looking."""
@@ -89,6 +90,12 @@ class Collector:
         """Look at this run in detail, now."""
         if run_id != self._selected:
             self._selected = run_id
+            self._wake.set()
+
+    def pin(self, run_id: str | None) -> None:
+        """Bring this run's curves with every look, from now."""
+        if run_id != self._baseline:
+            self._baseline = run_id
             self._wake.set()
 
     def look(self) -> None:
@@ -110,6 +117,6 @@ class Collector:
 
     def _once(self) -> Message:
         try:
-            return SnapshotArrived(self._source.snapshot(self._selected))
+            return SnapshotArrived(self._source.snapshot(self._selected, self._baseline))
         except Exception as error:  # whatever it was, the app stays and says so
             return CollectFailed(sentence(error))

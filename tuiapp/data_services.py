@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from tuiapp.data_snapshot import DataCounts, DataPage, RowsSeen
+from tuiapp.data_snapshot import Browsed, DataCounts, DataPage, RowsSeen
 from tuiapp.snapshot import NewRun
 
 
@@ -20,6 +20,9 @@ class DataServices(Protocol):
 
     def models(self) -> list[str]:
         """Models known here."""
+
+    def browse(self, text: str) -> Browsed:
+        """Files and directories that go on from a text, and the beginning of the file that it names."""
 
     def complete_path(self, text: str) -> list[str]:
         """Paths that begin so."""

@@ -142,3 +142,24 @@ class RowsSeen:
     rows: tuple[RowView, ...]
     problem: str = ""
     """Why there are none."""
+
+
+@dataclass(frozen=True)
+class FileLine:
+    """A file or a directory that can be chosen: `path` as one would type it, `size` in bytes."""
+
+    path: str
+    size: int | None
+    is_data: bool = False
+    """Whether its name looks like one of data."""
+
+
+@dataclass(frozen=True)
+class Browsed:
+    """What can follow a text that is typed as a path."""
+
+    files: tuple[FileLine, ...] = ()
+    more: int = 0
+    """How many there are beside those."""
+    preview: tuple[str, ...] = ()
+    """The first lines of the file that the text names."""

@@ -64,7 +64,7 @@ def open_desk(form: NewRun, spec: RunSpec, hardware: Hardware, history: Sequence
         report = examine(spec.data, None)  # if it was the data, that raises again
         why = f"{error.title}: {error.message}"
     if facts and report.kept:
-        request = request_for(spec, facts, report, own_cards(hardware.gpus))
+        request = request_for(spec, facts, report, own_cards(hardware.gpus), form.goal)
         spec = alone_first(request, history).choice.spec
     if facts and report.kept and not report.measured and not why:
         bare = any(one.kind == "no_template" for one in report.findings)

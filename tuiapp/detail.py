@@ -2,22 +2,21 @@
 
 import itertools
 import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from engine.store import metrics, records, runs
+from engine.diagnose import findings
+from engine.errors import RunError
+from engine.store import records, runs
 from engine.store.connection import Connection
 from tuiapp.snapshot import Checkpoint, EventLine, Points, RunDetail, RunLine, Sample
+from tuiapp.streams import MOMENTS, Row, Streams, clock, gpu_curves, thin
 
-CURVES = (
-    "loss",
-    "eval_loss",
-    "learning_rate",
-    "grad_norm",
-    "tokens_per_second",
-    "mean_token_accuracy",
-    "memory_allocated_gib",
-)
+EVENTS = 100
+PACE = 1000
+"""Of the last points, those whose newer half says how fast it goes."""
 TITLES = {
     "oom": "Out of memory", "data": "The data cannot be trained on", "config": "The settings cannot be used",
     "download": "The model could not be downloaded", "nonfinite": "The loss is no longer a number",
@@ -50,37 +49,87 @@ def run_line(row: runs.Row, spark: tuple[float, ...]) -> RunLine:
     )  # fmt: skip
 
 
-def run_detail(db: Connection, line: RunLine, directory: Path, log: list[str]) -> RunDetail:
-    """Everything about one run."""
+def run_detail(db: Connection, line: RunLine, directory: Path, log: list[str], streams: Streams) -> RunDetail:
+    """Everything about one run. `streams` is what was read of its curves before, and is brought up to date."""
     run = runs.one(db, line.id)
-    curves = metrics.curves(db, line.id, CURVES)
-    progress, environment = run["progress"] or {}, run["environment"] or {}
-    memory = _memory(db, line, curves["memory_allocated_gib"], environment)
-    title, message, hint = _error(db, run)
-    return RunDetail(
-        run=line,
-        curves={key: tuple((float(s), v) for s, _, v in points) for key, points in curves.items() if points},
+    progress = run["progress"] or {}
+    streams.read(db, progress.get("attempt") or 1)
+    pauses = records.pauses(db, line.id)
+    worked = clock(line.started_at or line.created_at, pauses)
+    base = run_curves(db, run, line, streams, pauses)
+    title, message, hint, kind = _error(db, run)
+    curves = {key: curve.rows for key, curve in streams.curves.items()}
+    return replace(
+        base,
         phase=progress.get("phase") or "",
-        epoch=progress.get("epoch"),
-        epochs=_epochs(progress, run["spec"]),
-        ends_at=_ends_at(line, [(s, t) for s, t, _ in curves["loss"]]),
-        spec={path: value for path, value in runs.params(db, line.id) if value not in (None, "", "[]")},
+        ends_at=_ends_at(line, _without_pauses(base.worked, streams.rows("loss"))),
         reasons={r["field"]: r["why"] for r in (run["plan"] or {}).get("reasons", [])},
         samples=tuple(Sample(s["step"], s["prompt"], s["text"]) for s in records.samples(db, line.id)),
         checkpoints=tuple(
             Checkpoint(c["step"], c["time"], c["bytes"] / 2**30, number(c["eval_loss"]), Path(c["path"]).is_dir())
             for c in records.checkpoints(db, line.id)
         ),
-        events=tuple(
-            EventLine(e["time"], e["type"], e["level"], e["text"])
-            for e in records.events(db, line.id, 100)
-            if e["type"] != "sample"
-        ),
+        events=_events(db, line.id, streams.rows("eval_loss")),
         log=tuple(log),
-        error_title=title, error_message=message, error_hint=hint,
+        health=streams.health(line.status, lambda: findings(db, line.id, curves)),
+        error_title=title, error_message=message, error_hint=hint, error_kind=kind, exit_code=run["exit_code"],
+        parent=_name_of(db, run["parent_id"]), held_out=_held_out(run),
         tags=tuple(run["tags"] or ()), note=run["note"] or "", attempt=progress.get("attempt") or 1,
-        supervisor_pid=_supervisor_pid(line, directory), directory=str(directory), **memory,
+        supervisor_pid=_supervisor_pid(line, directory), directory=str(directory), **_memory(run, streams, worked, _cards(db, line.id)),
     )  # fmt: skip
+
+
+def _events(db: Connection, run_id: str, evaluations: Sequence[Row]) -> tuple[EventLine, ...]:
+    """The newest things that happened, evaluations among them; what comes round with every one of them is left out."""
+    found = [
+        EventLine(e["time"], e["type"], e["level"], e["text"])
+        for e in records.events(db, run_id, 3 * EVENTS)
+        if e["type"] != "sample" and not (e["type"] == "phase" and e["text"] in ("train", "evaluate", "save"))
+    ]
+    found += [
+        EventLine(time, "evaluation", "note", f"evaluated at step {step:,}: eval loss {value:.4g}")
+        for step, time, value in evaluations[-EVENTS:]
+    ]
+    return tuple(sorted(found, key=lambda event: event.time)[-EVENTS:])
+
+
+def run_curves(
+    db: Connection, run: runs.Row, line: RunLine, streams: Streams, pauses: list[tuple[float, float]]
+) -> RunDetail:
+    """A run's curves and specification: all that is asked of one that others are compared with."""
+    began = line.started_at or line.created_at
+    gpu = gpu_curves(streams.moments, clock(began, pauses))
+    return RunDetail(
+        run=line,
+        curves={key: curve.points for key, curve in streams.curves.items() if curve.points},
+        stored={key: curve.stored for key, curve in streams.curves.items() if curve.stored > len(curve.points)},
+        worked=streams.worked(began, pauses),
+        gpu={key: points for key, points in gpu.items() if key != "gpu_memory"},
+        epoch=(run["progress"] or {}).get("epoch"),
+        epochs=_epochs(run["progress"] or {}, run["spec"]),
+        spec={path: value for path, value in runs.params(db, line.id) if value not in (None, "", "[]")},
+    )
+
+
+def baseline_detail(db: Connection, line: RunLine, streams: Streams) -> RunDetail:
+    """A run as others are compared with it."""
+    run = runs.one(db, line.id)
+    streams.read(db, (run["progress"] or {}).get("attempt") or 1)
+    return run_curves(db, run, line, streams, records.pauses(db, line.id))
+
+
+def _name_of(db: Connection, run_id: str | None) -> str:
+    if not run_id:
+        return ""
+    try:
+        return str(runs.find(db, run_id)["name"])
+    except RunError:
+        return run_id
+
+
+def _held_out(run: runs.Row) -> bool:
+    validation = ((run["spec"] or {}).get("data") or {}).get("validation")
+    return bool(validation) or "eval_loss" in run["latest"]
 
 
 def _supervisor_pid(line: RunLine, directory: Path) -> int | None:
@@ -97,45 +146,74 @@ def _epochs(progress: dict[str, Any], spec: dict[str, Any]) -> float | None:
     return None if spec["training"]["max_steps"] else spec["training"]["epochs"]
 
 
-def _ends_at(line: RunLine, steps: list[tuple[int, float]]) -> float | None:
-    """When the last step will be done at the pace of this attempt's steps so far, evaluations included."""
+def _without_pauses(worked: Points, losses: Sequence[Row]) -> list[tuple[float, float]]:
+    """(step, unix seconds) of the points, as if the run had been at work all the time up to the last."""
+    start = losses[-1][1] - worked[-1][1] if worked else 0.0
+    return [(step, start + seconds) for step, seconds in worked[-PACE:]]
+
+
+def _ends_at(line: RunLine, steps: Sequence[tuple[float, float]]) -> float | None:
+    """When the last step will be done, at the pace of the newer half of the steps, evaluations included. Unix seconds.
+
+    `steps` is (step, unix seconds). A gap that outweighs all else by far is a pause between attempts: left out.
+    """
     if line.status != "running" or not line.total_steps or len(steps) < 2:
         return None
-    (last, then) = steps[-1]
-    # the gap that a resume leaves between two points is no training time
-    recent = steps[-20:]
-    pace = sorted((b[1] - a[1]) / max(1, b[0] - a[0]) for a, b in itertools.pairwise(recent))
-    typical = sum(pace) / len(pace) if max(pace) < 10 * pace[len(pace) // 2] else pace[len(pace) // 2]
-    return then + typical * (line.total_steps - last)
+    recent = steps[min(len(steps) // 2, max(0, len(steps) - 20)) :]
+    gaps = [b[1] - a[1] for a, b in itertools.pairwise(recent)]
+    longest, took, done = max(gaps), sum(gaps), recent[-1][0] - recent[0][0]
+    if len(gaps) > 1 and longest > 10 * (took - longest) > 0:
+        took, done = took - longest, done - 1
+    return steps[-1][1] + took / done * (line.total_steps - steps[-1][0]) if done > 0 else None
 
 
-def _memory(db: Connection, line: RunLine, curve: list[tuple[int, float, float]],
-            environment: dict[str, Any]) -> dict[str, Any]:  # fmt: skip
-    """What NVML saw of the run's card; without a card the peak resident size of the training process."""
-    began = line.started_at or line.created_at
-    samples = [(time - began, used) for time, used in records.gpu_memory(db, line.id)]
-    on_gpu = environment.get("device") == "cuda" and samples
-    points: Points = tuple(samples) if on_gpu else tuple((t - began, v) for _, t, v in curve)
-    return {
+def _memory(run: runs.Row, streams: Streams, worked: Callable[[float], float], cards: str) -> dict[str, Any]:
+    """What NVML saw of the run's `cards`; without a card the peak resident size of the training process."""
+    environment, latest = run["environment"] or {}, run["latest"]
+    points = gpu_curves(streams.moments, worked).get("gpu_memory", ())
+    on_gpu = environment.get("device") == "cuda"
+    seen = on_gpu and bool(points)
+    if not seen:
+        points = tuple((worked(time), value) for _, time, value in thin(streams.rows("memory_allocated_gib"), MOMENTS))
+    measured = {
         "memory_now": points[-1][1] if points else None,
-        "memory_peak": max(v for _, v in points) if points else None,
+        "memory_peak": max((v for _, v in points if math.isfinite(v)), default=None),
         "memory_total": environment.get("memory_total_gib"),
-        "memory_label": "GPU" if on_gpu else "RAM",
+        "memory_label": cards if on_gpu else "RAM",
         "memory_curve": points,
+    }
+    if not on_gpu:
+        return measured
+    planned = (run["plan"] or {}).get("memory") or {}
+    return measured | {
+        "allocated_peak": number(latest.get("memory_allocated_gib", {}).get("max")),
+        "reserved_peak": number(latest.get("memory_reserved_gib", {}).get("max")),
+        "predicted_peak": number(planned.get("peak_gib")),
+        "predicted_device": number(planned.get("device_gib")),
     }
 
 
-def _error(db: Connection, run: runs.Row) -> tuple[str, str, str]:
-    """Title, message and hint of a run that ended badly; empty for others."""
+def _cards(db: Connection, run_id: str) -> str:
+    """The cards of the last attempt: `GPU 0`, or of several the one whose memory is shown."""
+    attempt = records.last_event(db, run_id, ("attempt",))
+    gpus = attempt["data"].get("gpus") or [] if attempt else []
+    if len(gpus) > 1:
+        return f"fullest of {len(gpus)} GPUs"
+    return f"GPU {gpus[0]}" if gpus else "GPU"
+
+
+def _error(db: Connection, run: runs.Row) -> tuple[str, str, str, str]:
+    """Title, message, hint and kind of a run that ended badly; empty for others."""
     if run["status"] not in ("failed", "oom", "crashed"):
-        return "", "", ""
+        return "", "", "", ""
     failed = records.last_event(db, run["id"], ("failed", "attempt")) if run["status"] != "crashed" else None
     if failed and failed["type"] == "failed":
         data = failed["data"]
-        return TITLES.get(data["kind"], TITLES["other"]), data["message"], data["hint"]
+        return TITLES.get(data["kind"], TITLES["other"]), data["message"], data["hint"], data["kind"]
     title = "The host ran out of memory" if run["status"] == "oom" else "The run crashed"
     return (
         title,
         run["exit_reason"] or "",
         "Nothing that it had reported is lost. r continues from the last checkpoint.",
+        "oom" if run["status"] == "oom" else "",
     )

@@ -20,6 +20,16 @@ def clean(text: str) -> str:
     return text_of.clean(text, keep_lines=False)
 
 
+PASTED = 4096
+"""Characters of what is pasted that are kept: as long as the longest path."""
+
+
+def pasted(text: str) -> str:
+    """What a field gets of what was pasted: the first line that says something, safe to draw."""
+    lines = (clean(line).strip() for line in text[: 16 * PASTED].splitlines())
+    return next((line for line in lines if line), "")[:PASTED]
+
+
 def plain(value: str) -> str:
     """A value of the specification as people write it: no quotes, no null, 2e-4 for 0.0002."""
     text = clean(value)

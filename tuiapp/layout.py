@@ -1,6 +1,6 @@
 """Where the panes of a screen stand: pure functions from the size of the terminal to rectangles."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 from textual.geometry import Region
 
@@ -15,11 +15,12 @@ def is_narrow(width: int, height: int) -> bool:
     return width < NARROW[0] or height < NARROW[1]
 
 
-def stack(height: int, panes: Iterable[tuple[str, int, int]]) -> dict[str, tuple[int, int]]:
+def stack(height: int, panes: Iterable[tuple[str, int, int]], order: Sequence[str] = ()) -> dict[str, tuple[int, int]]:
     """Panes above each other with a blank line between: (name, least, most) in order of priority.
 
     Those without room for their least height are left out, the rest share what is over up to their most
-    height, and the first takes what nobody wants. Returns (y, height) by name, in the order given.
+    height, and the first takes what nobody wants. They stand in the order given, or as `order` has them.
+    Returns (y, height) by name.
     """
     kept: dict[str, int] = {}
     most: dict[str, int] = {}
@@ -36,9 +37,9 @@ def stack(height: int, panes: Iterable[tuple[str, int, int]]) -> dict[str, tuple
     if kept:
         kept[next(iter(kept))] += room
     places, y = {}, 0
-    for name, rows in kept.items():
-        places[name] = (y, rows)
-        y += rows + 1
+    for name in sorted(kept, key=order.index) if order else kept:
+        places[name] = (y, kept[name])
+        y += kept[name] + 1
     return places
 
 
@@ -65,7 +66,7 @@ def home_places(width: int, height: int, empty: bool = False) -> Places:
             "rule": Region(width - side - 2, 3, 1, body),
             "preview": Region(width - side, 3, side, body),
         }
-    low = 5
+    low = 6
     return places | {
         "table": Region(0, 3, width, body - low - 1),
         "preview": Region(0, 3 + body - low, width, low),
@@ -73,14 +74,22 @@ def home_places(width: int, height: int, empty: bool = False) -> Places:
 
 
 def live_places(
-    width: int, height: int, *, zoom: str | None = None, error: bool = False, samples: bool = True
+    width: int,
+    height: int,
+    *,
+    zoom: str | None = None,
+    error: bool = False,
+    lines: Mapping[str, int] | None = None,
 ) -> Places:
-    """The panes of a live run; with `zoom` one of them has all the room."""
+    """The panes of a live run; with `zoom` one of them has all the room.
+
+    `lines`: how many lines a pane has to say at most, its title apart; one with nothing to say may be left out.
+    """
     if is_narrow(width, height):
         if height < 6 or width < 24:
             return {"narrow": Region(0, 0, width, height)}
-        places = {"narrow": Region(0, 0, width, height - 2), "status": Region(0, height - 2, width, 1)}
-        return places | {"keys": Region(0, height - 1, width, 1)}
+        rows = {"status": Region(0, height - 2, width, 1), "keys": Region(0, height - 1, width, 1)}
+        return {zoom or "narrow": Region(0, 0, width, height - 2)} | rows
     places = {
         "head": Region(0, 0, width, 3),
         "status": Region(0, height - 2, width, 1),
@@ -90,42 +99,48 @@ def live_places(
     if zoom is not None:
         return places | {zoom: body}
     if width >= WIDE and height >= 30:
-        return places | _wide(body, error, samples)
+        return places | _wide(body, error, lines or {})
     if error:
         return places | {"error": body}
-    return places | _normal(body, samples)
+    return places | _normal(body, lines or {})
 
 
-def _normal(body: Region, samples: bool) -> Places:
-    """Loss and memory beside each other, the texts below."""
-    side = 28
-    texts = [("samples", 2, 3)] if samples else []
-    most = max(10, body.height // 2), max(3, body.height // 4)
-    more = [("checkpoints", 3, 5), ("events", 3, 6)]
-    rows = stack(body.height, [("loss", 10, most[0]), *texts, ("log", 3, most[1]), *more])
-    places = {name: Region(0, body.y + y, body.width, rows) for name, (y, rows) in rows.items()}
+Wanted = tuple[str, int, int]
+
+
+def _wanted(lines: Mapping[str, int], panes: Iterable[Wanted]) -> list[Wanted]:
+    """No pane higher than what it has to say; samples only where there are some."""
+    found = []
+    for name, least, most in panes:
+        says = lines.get(name, most)
+        if name != "samples" or says:
+            found.append((name, least, max(least, min(most, says + 1))))
+    return found
+
+
+def _normal(body: Region, lines: Mapping[str, int]) -> Places:
+    """Loss and memory beside each other, the texts below, as many as there is room for."""
+    side = max(28, body.width // 3)
+    panes = [("loss", 10, max(11, body.height // 2)), ("health", 2, 6), ("samples", 2, 4), ("checkpoints", 3, 4),
+             ("log", 3, max(3, body.height // 4)), ("events", 3, 6)]  # fmt: skip
+    rows = stack(body.height, _wanted(lines, panes))
+    places = {name: Region(0, body.y + y, body.width, height) for name, (y, height) in rows.items()}
     top = places["loss"]
     places["loss"] = Region(0, top.y, body.width - side - 1, top.height)
     places["memory"] = Region(body.width - side, top.y, side, top.height)
     return places
 
 
-def _wide(body: Region, error: bool, samples: bool) -> Places:
-    """Everything: curves and texts at the left; memory, checkpoints and facts at the right."""
+def _wide(body: Region, error: bool, lines: Mapping[str, int]) -> Places:
+    """Everything: curves and texts at the left; memory, health, checkpoints and facts at the right."""
     side = max(44, min(72, body.width * 34 // 100))
     main = body.width - side - 2
-    first = "error" if error else "loss"
-    texts = [("samples", 4, 7)] if samples else []
-    left = stack(
-        body.height,
-        [(first, 12, body.height * 4 // 10), ("curves", 6, 7), *texts, ("log", 4, 8), ("events", 4, 8)],
-    )
-    right = stack(body.height, [("facts", 7, 14), ("memory", 3, 12), ("checkpoints", 3, 6)])
-    order = ("memory", "checkpoints", "facts")
-    places = {name: Region(0, body.y + y, main - 1, rows) for name, (y, rows) in left.items()}
-    y = body.y
-    for name in order:
-        if name in right:
-            places[name] = Region(main + 2, y, side, right[name][1])
-            y += right[name][1] + 1
+    first, tall = "error" if error else "loss", body.height >= 48
+    left = [(first, 10, body.height * 4 // 10), ("samples", 4, 8), ("curves", 6, 13 if tall else 6),
+            ("log", 4, 10 if tall else 5), ("events", 4, 10)]  # fmt: skip
+    right = [("memory", 6, 20 if tall else 15), ("health", 6, 14), ("checkpoints", 3, 6), ("facts", 5, 40)]
+    at_left = stack(body.height, _wanted(lines, left), (first, "curves", "samples", "log", "events"))
+    at_right = stack(body.height, _wanted(lines, right))
+    places = {name: Region(0, body.y + y, main - 1, rows) for name, (y, rows) in at_left.items()}
+    places |= {name: Region(main + 2, body.y + y, side, rows) for name, (y, rows) in at_right.items()}
     return places | {"rule": Region(main, body.y, 1, body.height)}

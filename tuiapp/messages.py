@@ -94,5 +94,36 @@ class ForkAsked(Message):
 
 
 @dataclass
+class PinAsked(Message):
+    """The person wants other runs to be compared with this one; None with none."""
+
+    run_id: str | None
+
+
+@dataclass
 class OpenMachine(Message):
     """Show every card, who uses it, and the queue."""
+
+
+@dataclass
+class HoldAsked(Message):
+    """The person wants a card, by UUID, held back from queued runs, or given free."""
+
+    card: str
+    held: bool
+
+
+@dataclass
+class MoveAsked(Message):
+    """The person wants a run of the queue, by its ticket's key, to have its turn later (1) or earlier (-1)."""
+
+    key: str
+    by: int
+
+
+@dataclass
+class RemoveAsked(Message):
+    """The person confirmed taking this run out of the queue, by its ticket's key."""
+
+    key: str
+    run_id: str

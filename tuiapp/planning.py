@@ -21,7 +21,7 @@ from engine.planner.recommend import recommend
 from engine.spec import RunSpec
 from tuiapp.snapshot import CardPlan, MemoryPart, NewRun, PastPeak, PlanChoice, PlanPage, PlanValues
 
-HERE, CPU = "here", "cpu"
+HERE, CPU, OWN = "here", "cpu", "own"
 USUAL_CARD = "rtx4090"
 """What is planned for where there is no card: the middle of the list."""
 CARDS = ("rtx3060-12gb", "rtx4060ti-16gb", "rtx4080", "rtx3090", "rtx4090", "rtx5090", "a40", "rtxa6000", "l40s",
@@ -51,12 +51,13 @@ class Desk:
 
 
 def open_desk(form: NewRun, card: str, request: Request, hardware: Hardware, history: Sequence[PastRun] = ()) -> Desk:
-    """The plan for a request on a card: a key of `card_options`, "" for what is here or else the usual one.
+    """The plan for a request on a card: a key of `card_options`, "own" for this machine whatever it has, "" for the cards that
+    are here or else the usual one.
 
     Raises TuneDeckError.
     """
     own = own_cards(hardware.gpus)
-    card = card or (HERE if own else USUAL_CARD)
+    card = (HERE if own else CPU) if card == OWN else card or (HERE if own else USUAL_CARD)
     cards = own if card == HERE else None if card == CPU else parse_gpu(card, hardware)
     plan = alone_first(dataclasses.replace(request, cards=cards), history)
     return Desk(form, card, plan, hardware, tuple(history))
@@ -226,7 +227,7 @@ def choice_of(desk: Desk, choice: Choice) -> PlanChoice:
         parameters=choice.memory.parameters if choice.memory else None,
         layout="" if alone else {"ddp": "DDP", "fsdp": "FSDP"}.get(spec.compute.sharding, spec.compute.sharding),
         reasons=_reasons(choice),
-        settings=_settings(spec),
+        settings=settings_of(spec),
         follows=tuple((path, _text(spec, path)) for path in FOLLOWS),
         problems=tuple(problems(request, choice)),
     )
@@ -258,7 +259,7 @@ def _text(spec: RunSpec, path: str) -> str:
     return json.dumps(getattr(getattr(spec, section), name))
 
 
-def _settings(spec: RunSpec) -> tuple[tuple[str, Any], ...]:
+def settings_of(spec: RunSpec) -> tuple[tuple[str, Any], ...]:
     """What has to be given so that a run is as planned; the rest is recommended when it starts."""
     names = {
         "method": ("kind", "variant", "rank", "alpha", "targets"),

@@ -1,12 +1,13 @@
 """Opens the app. Nothing slow stands before its first paint: the engine is imported by the thread that first asks it."""
 
 import argparse
+import dataclasses
 import functools
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from engine import paths
+from engine import config, paths
 from engine.errors import StoreError
 from tuiapp.app import Services as ServicesProtocol
 from tuiapp.app import TuneDeckApp
@@ -20,6 +21,7 @@ class LateServices:
 
     def __init__(self, database: Path) -> None:
         self._database = database
+        self.drafts = database.parent / "drafts"  # known without the rest
 
     @functools.cached_property
     def _services(self) -> "Services":
@@ -41,10 +43,34 @@ def open_app(options: argparse.Namespace) -> int:
         from engine import demo
 
         open_run = demo.start_in_background(database)
-    services = cast("ServicesProtocol", LateServices(database))
-    TuneDeckApp(services, ascii=options.ascii, theme=options.theme, open_run=open_run).run()
+    make_app(cast("ServicesProtocol", LateServices(database)), options, config.read(), open_run).run()
     if open_run:
         from engine import demo
 
         sys.stdout.write(demo.farewell(database, open_run) + "\n")
     return 0
+
+
+def make_app(
+    services: ServicesProtocol, options: argparse.Namespace, mine: config.Config, open_run: str | None = None
+) -> TuneDeckApp:
+    """The app as the config has it, and as the flags have it where they say anything."""
+    return TuneDeckApp(
+        services,
+        ascii=mine.ascii if options.ascii is None else options.ascii,
+        theme=options.theme or mine.theme,
+        charts=options.charts or mine.charts,
+        open_run=open_run,
+        keys=mine.keys,
+        bell=mine.bell,
+        check_config=functools.partial(_config_problem, mine),
+    )
+
+
+def _config_problem(mine: config.Config) -> str:
+    """What is wrong with the config, in a sentence; empty if nothing is. Slow where it has defaults."""
+    if mine.problems or not mine.defaults:
+        return mine.problem
+    from engine.defaults import problems
+
+    return dataclasses.replace(mine, problems=problems(mine.defaults)).problem

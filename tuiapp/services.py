@@ -6,52 +6,58 @@ Everything here may block; the app calls it from threads only.
 import contextlib
 import dataclasses
 import functools
-import json
 import os
 import re
-import socket
 import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import psutil
-
-from engine import catalog, demo, hardware, launch, paths
-from engine.errors import TuneDeckError
-from engine.models import inspect_model, known_models, on_this_machine
-from engine.outcome import last_words
+from engine import catalog, demo, hardware, launch, leases, tickets
+from engine.defaults import beneath, of_config
+from engine.errors import RunError, TuneDeckError
+from engine.models import known_models, on_this_machine
 from engine.reconcile import reconcile
-from engine.spec import DataSpec, RunSpec, parse
-from engine.store import metrics, plans, runs
-from engine.store.connection import Connection, DatabaseError, open_database, writable
-from tuiapp.data_snapshot import DataCounts, DataPage, RowsSeen
-from tuiapp.detail import run_detail, run_line
+from engine.spec import RunSpec, parse
+from engine.store import plans, runs
+from engine.store.connection import BUSY_SECONDS, Connection, DatabaseError, is_locked, open_database, writable
+from tuiapp.data_snapshot import Browsed, DataCounts, DataPage, RowsSeen
+from tuiapp.draft import RunDraft
+from tuiapp.machine_desk import MachineDesk
+from tuiapp.model_values import FitRow, ModelLine, ModelPage
+from tuiapp.reading import Reader
+from tuiapp.review_values import ReviewPage
 from tuiapp.snapshot import (
     CardPlan,
-    FormCheck,
-    GpuLine,
     Machine,
     NewRun,
     PlanChoice,
     PlanPage,
     PlanValues,
-    RunDetail,
-    RunLine,
     Snapshot,
     Traced,
 )
+from tuiapp.training_snapshot import TrainingPage
 
 if TYPE_CHECKING:
     from engine.planner.calibrate import PastRun
     from engine.planner.plan import Request
+    from engine.planner.rules import Goal
     from tuiapp.dataview import Desk as DataDesk
+    from tuiapp.modeling import Shelf
     from tuiapp.planning import Desk
+    from tuiapp.reviewing import Desk as ReviewDesk
+    from tuiapp.reviewing import Question
 
-LINE_KEYS = ("loss", "eval_loss", "memory_allocated_gib", "tokens_per_second", "learning_rate")
-LOG_LINES = 200
+PATIENCE = 1.0
+"""Seconds that a look waits for a database that another program holds: the next look is not far."""
+LOCKED = "Another program holds the database: what is shown is from before. Runs go on and lose nothing."
 LOOKED_AT = 8
 """Data sets, or ways to filter one, that are kept at hand."""
+REVIEWED = 4
+"""Runs that were about to start and are kept at hand."""
+PLANS = 32
+"""Plans that are kept at hand."""
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
@@ -60,12 +66,16 @@ class Services:
 
     def __init__(self, database: Path) -> None:
         self.database = database
+        self.drafts = database.parent / "drafts"
         self._local = threading.local()  # an SQLite connection belongs to the thread that made it
-        self._sparks: dict[tuple[str, int], tuple[float, ...]] = {}
-        self._read: tuple[Any, tuple[RunLine, ...], RunDetail | None] | None = None
-        self._desks: dict[tuple[NewRun, str], Desk] = {}
+        self._reader = Reader(database)
+        self._file: tuple[int, int] | None = None
+        """Device and inode of the database that was read."""
+        self._desks: dict[tuple[str, str], Desk] = {}
         self._request: tuple[Any, Request] | None = None
         self._looked: dict[str, DataDesk] = {}
+        self._shelf: Shelf | None = None
+        self._reviewed: dict[tuple[str, int | None], ReviewDesk] = {}
 
     @functools.cached_property
     def _hardware(self) -> hardware.Hardware:
@@ -75,77 +85,80 @@ class Services:
     def _sampler(self) -> hardware.Sampler:
         return hardware.Sampler()
 
-    def _db(self) -> Connection:
+    def _db(self, patience: float = BUSY_SECONDS) -> Connection:
         if getattr(self._local, "db", None) is None:
-            self._local.db = open_database(self.database)
+            self._local.db = open_database(self.database, patience=patience)
         db: Connection = self._local.db
         return db
 
-    def snapshot(self, selected: str | None) -> Snapshot:
-        """All runs, the machine now, and the selected run in detail. A database that cannot be read is a sentence."""
+    def snapshot(self, selected: str | None, baseline: str | None = None) -> Snapshot:
+        """All runs, the machine now, the selected run in detail and the curves of the one that is pinned.
+
+        A database that cannot be read is a sentence.
+        """
         machine, place = self._machine(), str(self.database)
-        if not self.database.exists():
-            return Snapshot(machine, place, time.time())
+        if not self._is_there():
+            gone = (
+                f"The database is gone, moved or deleted; runs at work go on: {self.database}" if self._file else None
+            )
+            return Snapshot(machine, place, time.time(), problem=gone)
         can_write = writable(self.database)
         try:
             if can_write:
                 with contextlib.suppress(DatabaseError):  # a locked or full database can still be read
-                    reconcile(self._db(), self.database)
-            lines, detail = self._runs(selected)
+                    reconcile(self._db(PATIENCE), self.database)
+            lines, detail, pinned = self._reader.read(self._db(PATIENCE), selected, baseline)
         except (TuneDeckError, DatabaseError) as error:
             self._local.db = None
-            return Snapshot(machine, place, time.time(), problem=str(error), read_only=not can_write)
-        return Snapshot(machine, place, time.time(), lines, detail, read_only=not can_write)
+            problem = LOCKED if is_locked(error) else str(error)
+            return Snapshot(machine, place, time.time(), problem=problem, read_only=not can_write)
+        return Snapshot(machine, place, time.time(), lines, detail, pinned, read_only=not can_write)
 
-    def _runs(self, selected: str | None) -> tuple[tuple[RunLine, ...], RunDetail | None]:
-        """Read only when something was written since, by anybody, or another run is selected."""
-        db = self._db()
-        log = self._log_size(selected)
-        key = (db.execute("PRAGMA data_version").fetchone()[0], db.total_changes, selected, log)
-        if self._read is None or self._read[0] != key:
-            rows = runs.lines(db, LINE_KEYS)
-            sparks = self._sparks_of(db, rows)
-            lines = tuple(run_line(row, sparks.get(row["id"], ())) for row in rows)
-            line = next((one for one in lines if one.id == selected), None)
-            self._read = key, lines, self._detail(db, line) if line else None
-        return self._read[1], self._read[2]
-
-    def _log_size(self, run_id: str | None) -> int:
+    def _is_there(self) -> bool:
+        """Whether the database is there; what was read of another file in its place is forgotten."""
         try:
-            return (paths.run_directory(self.database, run_id) / "output.log").stat().st_size if run_id else 0
+            found = self.database.stat()
         except OSError:
-            return 0
+            return False
+        if self._file not in (None, (found.st_dev, found.st_ino)):
+            self._local.db, self._reader = None, Reader(self.database)
+            self._machine_desk.forget()
+        self._file = found.st_dev, found.st_ino
+        return True
 
-    def _sparks_of(self, db: Connection, rows: list[runs.Row]) -> dict[str, tuple[float, ...]]:
-        """The curves of the table; those of runs that did not move since are not read again."""
-        keys = {row["id"]: (row["id"], row["latest"]["loss"]["step"]) for row in rows if "loss" in row["latest"]}
-        missing = [run_id for run_id, key in keys.items() if key not in self._sparks]
-        found = metrics.sparks(db, missing)
-        self._sparks = {key: self._sparks.get(key) or found.get(run_id, ()) for run_id, key in keys.items()}
-        return {run_id: self._sparks[key] for run_id, key in keys.items()}
-
-    def _detail(self, db: Connection, line: RunLine) -> RunDetail:
-        directory = paths.run_directory(self.database, line.id)
-        return run_detail(db, line, directory, last_words(directory, LOG_LINES, 64 << 10))
+    @functools.cached_property
+    def _machine_desk(self) -> MachineDesk:
+        return MachineDesk(self._hardware, self._sampler, self.database)
 
     def _machine(self) -> Machine:
-        samples = {s.uuid: s for s in self._sampler.sample()}
-        unknown = hardware.GpuSample(-1, None, None, None, None)
-        cards = []
-        for gpu in self._hardware.gpus:
-            now = samples.get(gpu.uuid, unknown)
-            cards.append(GpuLine(
-                gpu.index, gpu.name, now.memory_used, gpu.memory_total, now.utilization, now.power, now.temperature
-            ))  # fmt: skip
-        return Machine(
-            host=socket.gethostname(), gpus=tuple(cards), gpu_problem=self._hardware.problem,
-            cpu_name=self._hardware.cpu, cpu_percent=psutil.cpu_percent(), ram_used=hardware.ram_used(),
-            ram_total=self._hardware.ram_total,
-        )  # fmt: skip
+        return self._machine_desk.look()
+
+    def hold(self, card: str, held: bool) -> None:
+        """Hold a card back from queued runs, by UUID, or give it free. Raises RunError."""
+        (leases.hold if held else leases.give_free)(card)
+
+    def move(self, key: str, by: int) -> None:
+        """Move a run of ours in the queue, by its ticket's key. Raises RunError."""
+        tickets.move(key, by)
+
+    def unqueue(self, key: str) -> None:
+        """Take a run of ours out of the queue. Raises RunError."""
+        found = next((one for one in tickets.read_tickets() if one.key == key), None)
+        if found is None:
+            raise RunError("The run is not in the queue", "It has just started, or was taken out.", "")
+        tickets.remove(found)
 
     def stop(self, run_id: str, now: bool = False) -> None:
         """Ask a run to stop. Raises RunError."""
         launch.stop(self.database, self._find(run_id), now)
+
+    def checkpoint(self, run_id: str) -> None:
+        """Ask a run to save a checkpoint now and to go on. Raises RunError."""
+        launch.checkpoint(self.database, self._find(run_id))
+
+    def evaluate(self, run_id: str) -> None:
+        """Ask a run to evaluate now and to go on. Raises RunError."""
+        launch.evaluate(self.database, self._find(run_id))
 
     def resume(self, run_id: str) -> None:
         """Continue a run from its last checkpoint. Raises TuneDeckError."""
@@ -158,23 +171,63 @@ class Services:
         finally:
             db.close()
 
-    def start(self, form: NewRun) -> str:
-        """Check everything, write the run and start it; its id. Raises TuneDeckError."""
-        return launch.create(self.database, launch.prepare(_spec(form), history=self._history()))
+    def start(self, form: NewRun, queue: bool = False) -> str:
+        """Check everything, write the run and start it; its id. `queue`: on the CPU too it waits for its turn.
 
-    def check(self, form: NewRun) -> FormCheck:
-        """What can be said of the form before anything starts. Never raises for what the user typed."""
-        here = on_this_machine(form.model)
-        model_text, model_ok = _about_model(form.model, here)
-        data_text, data_ok = _about_data(form)
-        plan: tuple[tuple[str, str, str], ...] = ()
-        if model_ok and data_ok and here:
-            try:
-                reasons = launch.prepare(_spec(form), history=self._history()).reasons
-                plan = tuple((r.field, json.dumps(r.value, ensure_ascii=False), r.why) for r in reasons)
-            except TuneDeckError as error:
-                model_text, model_ok = f"{error.message} {error.hint}", False
-        return FormCheck(model_text, model_ok, data_text, data_ok, plan)
+        Raises TuneDeckError.
+        """
+        return launch.create(self.database, self._prepared(_sections(form), form.goal, self._history()), queue)
+
+    def _prepared(self, raw: dict[str, Any], goal: "Goal", history: "list[PastRun]") -> launch.Prepared:
+        """A run over what the user's config has, as `tunedeck train` makes it. Raises TuneDeckError."""
+        laid, mine = beneath(raw, of_config())
+        return launch.prepare(parse(laid), history=history, mine=mine, goal=goal)
+
+    def review(self, form: NewRun) -> ReviewPage:
+        """The run as it would start; what is in the way is in the page. The last forms are remembered."""
+        from tuiapp import reviewing
+
+        data = Path(form.data).expanduser()
+        key = (repr(form), data.stat().st_mtime_ns if form.data and data.exists() else None)
+        try:
+            desk = self._reviewed.get(key) or reviewing.open_desk(self._question(form))
+            self._reviewed = {**dict([*self._reviewed.items()][-REVIEWED:]), key: desk}
+            return reviewing.page_now(desk, self.database, self._hardware, self._sampler, self._names_like)
+        except TuneDeckError as error:
+            return reviewing.page_of_error(form, error)
+
+    def _question(self, form: NewRun) -> "Question":
+        from tuiapp.reviewing import Question
+
+        history, parent = self._history(), None
+        with contextlib.suppress(TuneDeckError, DatabaseError):  # it may be gone: a fork goes on without it
+            parent = self._find(form.parent) if form.parent and self.database.exists() else None
+        return Question(
+            form, _sections(form), lambda raw: self._prepared(raw, form.goal, history), self.database, self._hardware,
+            tuple(history), parent,
+        )  # fmt: skip
+
+    def _names_like(self, text: str) -> set[str]:
+        """Names of runs that begin so."""
+        return runs.names_like(self._db(), text) if self.database.exists() else set()
+
+    def save(self, page: ReviewPage, path: str, replace: bool = False) -> str:
+        """Write the page's YAML; where it is, or "" if there is a file that may not be replaced. Raises SpaceError."""
+        from tuiapp import reviewing
+
+        return reviewing.save(page.yaml, path, replace)
+
+    def fork(self, run_id: str) -> RunDraft:
+        """What the wizard begins with for a run like this one. Raises TuneDeckError."""
+        from tuiapp import forking
+
+        return forking.draft_of(self._find(run_id))
+
+    def browse(self, text: str) -> Browsed:
+        """Files that go on from a text."""
+        from tuiapp.browse import browse
+
+        return browse(text)
 
     def complete_path(self, text: str) -> list[str]:
         """Paths that begin with this text; directories end in a slash, hidden ones stay hidden unless asked for."""
@@ -198,38 +251,76 @@ class Services:
         """Models that can be planned for: those on this machine and those of the catalog."""
         return list(dict.fromkeys([*self.models(), *catalog.models()]))
 
+    def model_names(self) -> tuple[ModelLine, ...]:
+        """The models of this machine and of the catalog by name alone."""
+        from tuiapp import modeling
+
+        return modeling.names(self.database)
+
+    def model_page(self, chosen: str = "") -> ModelPage:
+        """All of them with facts and verdicts; reads files of this machine only."""
+        from tuiapp import modeling
+
+        self._shelf = modeling.Shelf(self._hardware, tuple(self._history()))
+        return modeling.page_of(self._shelf, self.database, chosen)
+
+    def about_model(self, text: str) -> ModelLine:
+        """What is known of a path or a hub id that is typed; the hub is not asked."""
+        from tuiapp import modeling
+
+        if self._shelf is None:
+            self._shelf = modeling.Shelf(self._hardware, tuple(self._history()))
+        return modeling.about(self._shelf, text)
+
+    def model_fits(self, path: str) -> tuple[FitRow, ...]:
+        """What fits of a model that was looked at. Fast enough for the event loop: arithmetic, no file is read."""
+        from tuiapp import modeling
+
+        return modeling.fit_rows(self._shelf, path) if self._shelf is not None else ()
+
     def plan(self, form: NewRun, card: str = "") -> PlanPage:
         """The plan for a form whose data may be open, on a card of `PlanPage.cards`. Raises TuneDeckError."""
         from tuiapp import planning
 
-        desk = planning.open_desk(form, card, self._asked(form), self._hardware, self._history())
-        self._desks[form, desk.card] = desk
-        return planning.page_of(desk)
+        return planning.page_of(self._desk(form, card, self._asked(form)))
+
+    def training(self, form: NewRun, base: NewRun, changed: tuple[str, ...] = (), card: str = "") -> TrainingPage:
+        """A form completed, what it comes to and what would stop it: some tenths of a second. Raises TuneDeckError.
+
+        `base` is the form without what was changed on the Training step, the fields `changed`.
+        """
+        from tuiapp import training
+
+        before = self._desk_at_hand(base, card)
+        own = self._desk_at_hand(training.unforked(base), card) if base.parent else before
+        desk = self._desk_at_hand(form, card)
+        prepared, refusal = self._ready(form)
+        return training.page_for(desk, before, own, changed, prepared, refusal)
 
     def what_if(self, page: PlanPage, values: PlanValues) -> PlanChoice:
         """What other values cost. Fast enough for the event loop: arithmetic, no file is read."""
         from tuiapp import planning
 
-        return planning.turned(self._desks[page.form, page.card], values)
+        return planning.turned(self._desks[repr(page.form), page.card], values)
 
     def nearest(self, page: PlanPage, values: PlanValues) -> PlanChoice | None:
         """The nearest choice that fits where these values do not."""
         from tuiapp import planning
 
-        return planning.nearest(self._desks[page.form, page.card], values)
+        return planning.nearest(self._desks[repr(page.form), page.card], values)
 
     def other_cards(self, page: PlanPage) -> tuple[CardPlan, ...]:
         """The best that fits on common cards."""
         from tuiapp import planning
 
-        return planning.other_cards(self._desks[page.form, page.card])
+        return planning.other_cards(self._desks[repr(page.form), page.card])
 
     def trace(self, page: PlanPage, values: PlanValues) -> Traced:
         """Trace the real step with these values: about 20 s, no GPU needed. Raises TuneDeckError."""
         from engine.planner.exact import exact
         from tuiapp import planning
 
-        desk = self._desks[page.form, page.card]
+        desk = self._desks[repr(page.form), page.card]
         found = exact(desk.plan.request.facts.config, planning.spec_of(desk, values))
         return Traced(found["peak_allocated"] / 2**30, found["peak_reserved"] / 2**30)
 
@@ -265,11 +356,48 @@ class Services:
 
         data = Path(form.data).expanduser()
         changed = data.stat().st_mtime if form.data and data.exists() else None
-        key = (form.model, form.data, form.max_steps, form.chosen, changed)
+        key = (form.model, form.data, form.max_steps, form.chosen, form.goal, changed)
         if self._request is None or self._request[0] != key:
             open_form = dataclasses.replace(form, data=form.data or NO_DATA, method="")
-            self._request = key, prepare_request(_spec(open_form), data=bool(form.data))
+            self._request = key, prepare_request(_spec(open_form), goal=form.goal, data=bool(form.data))
         return self._request[1]
+
+    def _desk(self, form: NewRun, card: str, request: "Request") -> "Desk":
+        """A plan, kept at hand."""
+        from engine.planner.plan import with_reasons
+        from tuiapp import planning
+
+        desk = planning.open_desk(form, card, request, self._hardware, self._history())
+        mine = beneath(_sections(form), of_config())[1]
+        desk = dataclasses.replace(desk, plan=with_reasons(desk.plan, mine))
+        self._desks.pop((repr(form), desk.card), None)
+        self._desks[repr(form), desk.card] = desk
+        while len(self._desks) > PLANS:
+            self._desks.pop(next(iter(self._desks)))
+        return desk
+
+    def _desk_at_hand(self, form: NewRun, card: str) -> "Desk":
+        """The same for what trains here where no card is named; not planned again where nothing changed."""
+        from tuiapp import planning
+
+        request = self._asked(form)
+        on_cpu = request.spec.compute.devices == "cpu" or not (card or self._hardware.gpus)
+        card = planning.CPU if on_cpu else card or planning.HERE
+        before = self._desks.get((repr(form), card))
+        if before is not None and before.plan.request == dataclasses.replace(request, cards=before.plan.request.cards):
+            return before
+        return self._desk(form, card, request)
+
+    def _ready(self, form: NewRun) -> "tuple[launch.Prepared | None, str]":
+        """The form as it would start here, or why it could not; neither where its model or data is not here to look at."""
+        if not form.data or not on_this_machine(form.model):
+            return None, ""
+        try:
+            prepared = launch.prepare(_spec(form), history=self._history(), goal=form.goal)
+            launch.check_room(self.database, prepared)
+        except TuneDeckError as error:
+            return None, f"{error.title}: {error.message} {error.hint}"
+        return prepared, ""
 
     def _history(self) -> "list[PastRun]":
         """What was predicted and measured on this machine; nothing where that cannot be read."""
@@ -282,53 +410,17 @@ class Services:
 
 
 def _spec(form: NewRun) -> RunSpec:
-    """What the form describes."""
-    return parse(_sections(form))
+    """What the form describes, over what the user's config has."""
+    return parse(beneath(_sections(form), of_config())[0])
 
 
 def _sections(form: NewRun) -> dict[str, Any]:
     method = {"kind": "lora", "variant": "dora"} if form.method == "dora" else {"kind": form.method or None}
     raw: dict[str, Any] = {
         "model": {"path": form.model or "none"}, "data": {"path": form.data}, "method": method,
-        "training": {"max_steps": form.max_steps}, "run": {"name": form.name or None},
+        "training": {"max_steps": form.max_steps}, "run": {"name": form.name or None, "parent": form.parent or None},
     }  # fmt: skip
     for path, value in form.chosen:
         *sections, name = path.split(".")
         functools.reduce(lambda place, section: place.setdefault(section, {}), sections, raw)[name] = value
     return raw
-
-
-def _about_model(path: str, here: bool) -> tuple[str, bool]:
-    if not path.strip():
-        return "a directory, a .gguf file or a hub id", False
-    if not here and HUB_ID.fullmatch(path):  # nobody asks the hub for every letter that is typed
-        return "not on this machine: the hub is asked when it starts", True
-    try:
-        facts = inspect_model(path)
-    except TuneDeckError as error:
-        return f"{error.message} {error.hint}", False
-    size = f"{facts.parameters / 1e6:,.0f} M parameters, " if facts.parameters else ""
-    template = "chat template" if facts.has_template else "no chat template"
-    return f"{facts.architecture}, {size}{facts.size / 2**30:.2f} GiB, {template}", True
-
-
-def _about_data(form: NewRun) -> tuple[str, bool]:
-    path = form.data
-    from engine.data.examine import examine
-    from engine.data.hub import downloaded, is_hub_name
-
-    if not path.strip():
-        return "a file, a directory or a data set of the hub", False
-    if is_hub_name(path) and not downloaded(path):  # nobody asks the hub for every letter that is typed
-        return "not on this machine: F3 fetches it", False
-    try:
-        report = examine(DataSpec.model_validate(_sections(form)["data"]), None)
-    except TuneDeckError as error:
-        return f"{error.message} {error.hint}", False
-    if report.fatal:
-        return f"{report.fatal[0].message}. {report.fatal[0].hint}", False
-    left_out = sum(one.count for one in report.dropped.values())
-    dropped = f", {left_out:,} left out" if left_out else ""
-    many = len(report.warnings)
-    warnings = f", {many} warning{'' if many == 1 else 's'}: F3 shows {'it' if many == 1 else 'them'}" if many else ""
-    return f"{report.format}: {report.kept:,} rows{dropped}{warnings}", True

@@ -5,9 +5,14 @@ A value that was not measured is None and is drawn as a dash.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 from engine.health import Finding
+from tuiapp.machine_snapshot import DayLine, HappenedLine, LeaseLine, ProcessLine, QueueLine
+
+if TYPE_CHECKING:
+    from engine.planner.rules import Goal
 
 Points = tuple[tuple[float, float], ...]
 """(step, value) pairs in order of step; a non-finite value is NaN and breaks the line."""
@@ -24,11 +29,27 @@ class GpuLine:
     utilization: float | None = None
     power: float | None = None
     temperature: float | None = None
+    uuid: str = ""
+    lost: bool = False
+    """The driver no longer reaches it."""
+    throttle: str | None = None
+    """As in `engine.hardware.GpuSample`."""
+    power_limit: float | None = None
+    leased: bool = False
+    leases: tuple[LeaseLine, ...] = ()
+    held: str = ""
+    """The user who holds it back from queued runs."""
+    processes: tuple[ProcessLine, ...] | None = None
+    """None where the driver does not tell."""
+    facts: tuple[tuple[str, str], ...] = ()
+    """What else is known of it, as (what, value), the most asked for first."""
+    history: tuple[float, ...] = ()
+    """Utilization in percent, means of HISTORY_SECONDS up to the last whole one; NaN where nothing was measured."""
 
 
 @dataclass(frozen=True)
 class Machine:
-    """The machine the app runs on. Memory in GiB."""
+    """The machine the app runs on. Memory and disk in GiB."""
 
     host: str
     gpus: tuple[GpuLine, ...] = ()
@@ -37,6 +58,22 @@ class Machine:
     cpu_percent: float | None = None
     ram_used: float | None = None
     ram_total: float | None = None
+    user: str = ""
+    cores: int | None = None
+    driver: str | None = None
+    cuda: str | None = None
+    disk: str = ""
+    """Where the runs are kept."""
+    disk_free: float | None = None
+    disk_total: float | None = None
+    on_cpu: tuple[LeaseLine, ...] = ()
+    """The runs that train on the processor."""
+    cpu_held: str = ""
+    queue: tuple[QueueLine, ...] = ()
+    days: tuple[DayLine, ...] = ()
+    """The newest first."""
+    happened: tuple[HappenedLine, ...] = ()
+    """The newest first."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +99,11 @@ class RunLine:
     total_steps: int | None = None
     spark: tuple[float, ...] = ()
     """The loss curve thinned to a dozen points for a sparkline."""
+
+    @cached_property
+    def words(self) -> str:
+        """What a filter looks through, folded."""
+        return " ".join((self.name, self.model, self.method, self.status, self.dataset, self.id)).casefold()
 
 
 @dataclass(frozen=True)
@@ -110,7 +152,7 @@ class RunDetail:
     memory_total: float | None = None
     memory_label: str = "GPU 0"
     memory_curve: Points = ()
-    """(seconds since start, GiB)"""
+    """(seconds of work, GiB)"""
     spec: Mapping[str, str] = field(default_factory=dict)
     """The specification, flattened: `training.learning_rate` to its text."""
     reasons: Mapping[str, str] = field(default_factory=dict)
@@ -130,6 +172,25 @@ class RunDetail:
     attempt: int = 1
     supervisor_pid: int | None = None
     directory: str = ""
+    stored: Mapping[str, int] = field(default_factory=dict)
+    """How many points of a curve there are, where not all of them are in `curves`: a very long run is thinned."""
+    worked: Points = ()
+    """(step, seconds of work since the start), what lay idle between attempts left out."""
+    gpu: Mapping[str, Points] = field(default_factory=dict)
+    """By gpu_utilization (percent), gpu_power (W), gpu_temperature (°C): (seconds of work, value) of the run's cards."""
+    allocated_peak: float | None = None
+    """What PyTorch's allocator handed out at most, GiB; the same for what it reserved. None on a CPU."""
+    reserved_peak: float | None = None
+    predicted_peak: float | None = None
+    """What the plan said that the allocator would hand out at most, GiB; and what NVML would show of the card."""
+    predicted_device: float | None = None
+    error_kind: str = ""
+    """As in `engine.events.Failed`; empty for a crash."""
+    exit_code: int | None = None
+    parent: str = ""
+    """The name of the run that this one is a fork of."""
+    held_out: bool = False
+    """Whether there are rows to evaluate on."""
 
 
 @dataclass(frozen=True)
@@ -141,6 +202,8 @@ class Snapshot:
     now: float
     runs: tuple[RunLine, ...] = ()
     detail: RunDetail | None = None
+    baseline: RunDetail | None = None
+    """The run that is pinned to compare others with: its row, curves and specification alone."""
     read_only: bool = False
     problem: str | None = None
     """Why the runs could not be read this time, in a sentence."""
@@ -157,22 +220,10 @@ class NewRun:
     max_steps: int | None = None
     chosen: tuple[tuple[str, Any], ...] = ()
     """Fields of the specification that the plan page or the data page settled, by path: `training.micro_batch` to 4."""
-    goal: str = "instructions"
-    """One of `engine.planner.rules.Goal`: what should change."""
+    goal: "Goal" = "instructions"
+    """What should change."""
     parent: str = ""
     """The id of the run that this one is a fork of."""
-
-
-@dataclass(frozen=True)
-class FormCheck:
-    """What is known about the form's model and data before anything starts: one sentence each, and whether it is good."""
-
-    model_text: str
-    model_ok: bool
-    data_text: str
-    data_ok: bool
-    plan: tuple[tuple[str, str, str], ...] = ()
-    """(field, value, why) of what will be chosen."""
 
 
 @dataclass(frozen=True)

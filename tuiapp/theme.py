@@ -51,7 +51,7 @@ def _theme(name: str, numbers: tuple[int, ...], ground: str, row: str, field: st
 
 
 THEMES = {
-    "dark": _theme("dark", _DARK, "#1c1c1c", palette(237), palette(235), dark=True),
+    "dark": _theme("dark", _DARK, "#1c1c1c", palette(236), palette(235), dark=True),
     "light": _theme("light", _LIGHT, "#ffffff", palette(254), palette(255), dark=False),
     "high": _theme("high", _HIGH, "#000000", palette(238), palette(235), dark=True),
 }

@@ -52,6 +52,8 @@ def not_carried(spec: RunSpec) -> list[Left]:
     found = []
     if spec.evaluation.prompts:
         found.append(Left("evaluation.prompts", spec.evaluation.prompts, "no answers are written while it trains"))
+    if spec.evaluation.general:
+        found.append(Left("evaluation.general", spec.evaluation.general, "no loss on general texts is measured"))
     if spec.training.nonfinite == "skip":
         found.append(Left("training.nonfinite", "skip", "a step with a bad number is not passed over"))
     if spec.report_to:

@@ -20,6 +20,11 @@ NO_DATA = "your-data.jsonl"
 
 def plan_spec(model: str, data: str | None, flags: dict[str, Any], sets: list[str]) -> RunSpec:
     """The specification that the flags of `tunedeck plan` describe; what they leave open stays open. Raises SpecError."""
+    return parse(plan_sections(model, data, flags, sets))
+
+
+def plan_sections(model: str, data: str | None, flags: dict[str, Any], sets: list[str]) -> dict[str, Any]:
+    """The same, unchecked. Raises SpecError for a --set that cannot be read."""
     kind = flags.get("method")
     variant = kind if kind in VARIANTS else None
     targets = flags.get("targets")
@@ -30,7 +35,7 @@ def plan_spec(model: str, data: str | None, flags: dict[str, Any], sets: list[st
     training["checkpointing"] = False if flags.get("no_checkpointing") else None
     sections: dict[str, dict[str, Any]] = {"method": method, "training": training}
     raw: dict[str, Any] = {name: {k: v for k, v in given.items() if v is not None} for name, given in sections.items()}
-    return parse(apply_sets({"model": {"path": model}, "data": {"path": data or NO_DATA}} | raw, sets))
+    return apply_sets({"model": {"path": model}, "data": {"path": data or NO_DATA}} | raw, sets)
 
 
 def prepare_request(

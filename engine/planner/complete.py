@@ -11,7 +11,7 @@ from engine.planner import rules
 from engine.planner.objectives import PAIRS
 from engine.planner.rules import Goal, Reason
 from engine.planner.step import PLAIN
-from engine.planner.steps import steps_for, validation_rows
+from engine.planner.steps import general_size, steps_for, validation_rows
 from engine.spec import QuantizationSpec, RunSpec
 
 IMITATES = (None, "sft", "text")
@@ -22,6 +22,10 @@ DEFAULTS = {"compute.processes": 1, "compute.sharding": "ddp"}
 """Fields that are open at another value than None."""
 UNEVEN = 1.3
 """Rows are grouped by length where one in twenty is longer than the mean by this factor."""
+GENERAL_SHARE = 0.02
+"""The most of a run's time that general texts may take."""
+ALONE = 512
+"""A short text by itself takes a GPU about as long as so many tokens of a full batch (a guess on the safe side)."""
 ROOM = 2.0
 """GiB that the logits may take on a CPU before the slower loss that never makes them all is chosen."""
 
@@ -221,3 +225,26 @@ def _rhythm(filling: Filling, k: Known) -> None:
         filling.choose("evaluation.sample_every", 0, "a reward model writes no answers")
     else:
         filling.choose("evaluation.sample_every", evaluated or every, "with each evaluation" if evaluated else often)
+    filling.choose("evaluation.general", *_general(filling.spec, k, train_rows, evaluated or 0))
+
+
+def _general(spec: RunSpec, k: Known, train_rows: int, every: float) -> tuple[bool, str]:
+    """Whether the loss on general texts is measured too: wherever it costs little of the run's time."""
+    if not every:
+        return False, "nothing is evaluated"
+    if spec.objective == "reward":
+        return False, "a reward model has no loss on text"
+    if spec.objective == "grpo":
+        return False, "GRPO learns from its own answers and forgets little"
+    t, steps = spec.training, steps_for(spec, train_rows)
+    batch = (t.micro_batch or 1) * (t.accumulation or 1)
+    between = every if every >= 1 else max(1.0, every * train_rows / (batch * spec.compute.processes))
+    texts, tokens = general_size(k.gpu)
+    read = (math.ceil(steps / between) + 1) * texts * (max(tokens, ALONE) if k.gpu else tokens)
+    length = min(k.lengths.mean, t.max_length or 1024) if k.lengths and not t.packing else t.max_length or 1024
+    trained = steps * batch * length * (2 if spec.objective in PAIRS else 1)
+    share = read / (2 * trained)  # a step goes at least once forward and once backward
+    if share > GENERAL_SHARE:
+        return False, f"general texts would take about {100 * share:.0f} % of so short a run"
+    percent = math.ceil(1000 * share) / 10
+    return True, f"{texts} texts, to see what is forgotten: at most about {percent:g} % of the time"

@@ -1,6 +1,7 @@
 """What a plan is, and how it looks as JSON. Frozen data; the decisions are in `engine.planner.recommend`."""
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from engine.cards import Cards
@@ -69,6 +70,11 @@ class Plan:
     """The prediction before this machine's history was applied, by the names of the JSON: what later runs learn from."""
 
 
+def with_reasons(plan: Plan, reasons: Sequence[Reason]) -> Plan:
+    """The plan with reasons that were known before it was made."""
+    return replace(plan, choice=replace(plan.choice, reasons=(*reasons, *plan.choice.reasons)))
+
+
 def verdict(memory: Memory | None, card_gib: float | None) -> Fits:
     """Whether that fits on a card of so many GiB: `close` leaves less than the headroom."""
     if memory is None or card_gib is None:
@@ -135,6 +141,7 @@ def as_json(plan: Plan) -> dict[str, Any]:
         "gpu": None if r.cards is None else {
             "name": r.cards.name, "count": r.cards.count, "memory_gib": round(r.cards.memory, 2),
         },
+        "goal": r.goal,
         "stack": r.stack,
         "spec": choice.spec.model_dump(mode="json"),
         "memory": _memory(choice),

@@ -19,3 +19,8 @@ def steps_for(spec: RunSpec, train_rows: int) -> int:
         train_rows *= spec.objective_options.generations or 1
     batch = (training.micro_batch or 1) * (training.accumulation or 1) * spec.compute.processes
     return training.max_steps or max(1, math.ceil(math.ceil(train_rows / batch) * (training.epochs or 1)))
+
+
+def general_size(gpu: bool) -> tuple[int, int]:
+    """(how many general texts are read, tokens of each at most): few on a CPU, where each token counts."""
+    return (24, 192) if gpu else (8, 64)

@@ -17,14 +17,20 @@ DatabaseError = sqlite3.Error
 """Locked for too long, full, or broken."""
 
 
+def is_locked(error: Exception) -> bool:
+    """Whether that is because another program holds the database."""
+    return "database is locked" in str(error)  # an error of SQLite's, or one of ours that quotes it
+
+
 def writable(path: Path) -> bool:
     """Whether a database here can be written: the file, and the directory for its journal."""
     return os.access(path.parent, os.W_OK) and (not path.exists() or os.access(path, os.W_OK))
 
 
-def open_database(path: Path, create: bool = True) -> sqlite3.Connection:
+def open_database(path: Path, create: bool = True, patience: float = BUSY_SECONDS) -> sqlite3.Connection:
     """Open, create (if `create`) and migrate. Reads only, leaving nothing beside the file, where it cannot be written.
 
+    `patience` is how many seconds others may hold it before that is an error.
     Raises StoreError (missing, no database of ours, from a newer version) or SpaceError (cannot be created).
     """
     if not path.exists() and not create:
@@ -32,12 +38,12 @@ def open_database(path: Path, create: bool = True) -> sqlite3.Connection:
             "There is no database yet", f"{path} does not exist.", "Start a run, or name another with --db."
         )
     if path.exists() and not writable(path):
-        return _open_read_only(path)
+        return _open_read_only(path, patience)
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not path.exists():
             os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-        connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
+        connection = sqlite3.connect(path, timeout=patience, isolation_level=None)
     except (OSError, sqlite3.Error) as error:
         raise SpaceError(
             "The database cannot be created", f"{path}: {error}.", "Name another place with --db."
@@ -50,14 +56,14 @@ def open_database(path: Path, create: bool = True) -> sqlite3.Connection:
     return connection
 
 
-def _open_read_only(path: Path) -> sqlite3.Connection:
+def _open_read_only(path: Path, patience: float) -> sqlite3.Connection:
     # Immutable: else SQLite wants to create a -shm file beside a database in WAL mode. Not while somebody writes it:
     # what is in the -wal file would be passed over.
     wal = path.with_name(path.name + "-wal")
     immutable = "" if wal.exists() and wal.stat().st_size else "&immutable=1"
     uri = f"file:{urllib.parse.quote(str(path))}?mode=ro{immutable}"
     try:
-        connection = sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None)
+        connection = sqlite3.connect(uri, uri=True, timeout=patience, isolation_level=None)
     except sqlite3.Error as error:
         raise StoreError("The database cannot be read", f"{path}: {error}.", "Check its permissions.") from None
     with _explained(path, connection):

@@ -72,6 +72,60 @@ def curves(db: sqlite3.Connection, run_id: str, keys: Iterable[str]) -> dict[str
     }
 
 
+def thinned(db: sqlite3.Connection, run_id: str, key: str, most: int) -> tuple[list[tuple[int, float, float]], int]:
+    """(step, time, value) of a curve, each step's latest attempt, and how many points of it are stored.
+
+    Of more than `most` points each stretch of steps gives its least and its greatest value and those that are not finite:
+    spikes and gaps stay. The first and the last point are always there. A million points take about a second.
+    """
+    row = db.execute("SELECT id FROM series WHERE run_id = ? AND key = ?", (run_id, key)).fetchone()
+    if row is None:
+        return [], 0
+    series = row[0]
+    count, first, last, attempts = db.execute(
+        "SELECT count(*), min(step), max(step), max(attempt) FROM points WHERE series = ?", (series,)
+    ).fetchone()
+    if count <= most:
+        found = curves(db, run_id, [key])[key]
+        return found, len(found)
+    source = "FROM points WHERE series = ?1"
+    if attempts > 1:
+        source += (
+            " AND NOT EXISTS (SELECT 1 FROM points AS later WHERE later.series = ?1 AND later.step = points.step"
+            " AND later.attempt > points.attempt)"
+        )
+        count = db.execute(f"SELECT count(*) {source}", (series,)).fetchone()[0]
+    stretch = max(1, math.ceil((last - first + 1) * 2 / most))
+    # the other columns of a query with one min() or max() are those of the row that has it
+    extreme = "SELECT step, time, {}(value) {} AND typeof(value) != 'text' GROUP BY (step - ?2) / ?3"
+    rows = db.execute(
+        f"{extreme.format('min', source)} UNION {extreme.format('max', source)}"
+        f" UNION SELECT step, time, value {source} AND (typeof(value) = 'text' OR step IN (?2, ?4)) ORDER BY step",
+        (series, first, stretch, last),
+    )
+    return [(r[0], r[1], float(r[2])) for r in rows], int(count)
+
+
+def since(db: sqlite3.Connection, run_id: str, key: str, attempt: int, step: int) -> list[tuple[int, float, float]]:
+    """(step, time, value) of the points that an attempt reported after a step."""
+    rows = db.execute(
+        "SELECT step, time, value FROM points JOIN series ON series.id = series"
+        " WHERE run_id = ? AND key = ? AND step > ? AND attempt = ? ORDER BY step",
+        (run_id, key, step, attempt),
+    )
+    return [(row[0], row[1], float(row[2])) for row in rows]
+
+
+def last_step(db: sqlite3.Connection, run_id: str, key: str, attempt: int) -> int:
+    """The last step of which an attempt reported this; -1 if of none."""
+    row = db.execute(
+        "SELECT step FROM points JOIN series ON series.id = series WHERE run_id = ? AND key = ? AND attempt = ?"
+        " ORDER BY step DESC LIMIT 1",
+        (run_id, key, attempt),
+    ).fetchone()
+    return int(row[0]) if row else -1
+
+
 def keys(db: sqlite3.Connection, run_id: str) -> list[str]:
     return [r[0] for r in db.execute("SELECT key FROM series WHERE run_id = ? ORDER BY key", (run_id,))]
 

@@ -1,5 +1,6 @@
 """What happened in a run: events, progress, checkpoints, evaluations, samples, artifacts, GPU samples."""
 
+import itertools
 import json
 import sqlite3
 from typing import Any
@@ -64,9 +65,9 @@ def add_artifact(db: sqlite3.Connection, run_id: str, kind: str, path: str, size
 
 
 def add_gpu_samples(db: sqlite3.Connection, run_id: str, time: float, samples: list[dict[str, Any]]) -> None:
-    columns = ("gpu", "memory_used", "utilization", "power", "temperature")
+    columns = ("gpu", "memory_used", "utilization", "power", "temperature", "throttle")
     db.executemany(
-        "INSERT OR IGNORE INTO gpu_samples VALUES (?, ?, ?, ?, ?, ?, ?)",
+        f"INSERT OR IGNORE INTO gpu_samples (run_id, time, {', '.join(columns)}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
         [(run_id, time, *(sample.get(c) for c in columns)) for sample in samples],
     )
 
@@ -100,17 +101,31 @@ def samples(db: sqlite3.Connection, run_id: str) -> list[Row]:
     return _rows(db, "samples", run_id, "step, prompt")
 
 
-def gpu_memory(db: sqlite3.Connection, run_id: str, most: int = 600) -> list[tuple[float, float]]:
-    """(time, GiB) of the run's first card, thinned to about `most` points, the newest among them."""
+Moment = tuple[float, float | None, float | None, float | None, float | None]
+"""Unix seconds, GiB of the fullest card, utilization in percent and power in W of a card on average, °C of the hottest."""
+
+
+def gpu_moments(db: sqlite3.Connection, run_id: str, after: float = 0.0, most: int = 600) -> list[Moment]:
+    """What NVML saw of the run's cards after a moment, in order of time; of more than `most` seconds one for each stretch."""
+    first, last = db.execute(
+        "SELECT min(time), max(time) FROM gpu_samples WHERE run_id = ? AND time > ?", (run_id, after)
+    ).fetchone()
+    if first is None:
+        return []
     rows = db.execute(
-        """SELECT time, memory_used FROM (
-            SELECT time, memory_used, row_number() OVER (ORDER BY time DESC) AS n, count(*) OVER () AS count
-            FROM gpu_samples WHERE run_id = ?1 AND memory_used IS NOT NULL
-            AND gpu = (SELECT min(gpu) FROM gpu_samples WHERE run_id = ?1)
-        ) WHERE (n - 1) % (count / ?2 + 1) = 0 ORDER BY time""",
-        (run_id, most),
+        "SELECT min(time), max(memory_used), avg(utilization), avg(power), max(temperature) FROM gpu_samples"
+        " WHERE run_id = ?1 AND time > ?2 GROUP BY CAST((time - ?3) / ?4 AS INTEGER) ORDER BY 1",
+        (run_id, after, first, max(0.5, (last - first) / most)),
     )
-    return [(r[0], r[1]) for r in rows]
+    return [(row[0], row[1], row[2], row[3], row[4]) for row in rows]
+
+
+def pauses(db: sqlite3.Connection, run_id: str) -> list[tuple[float, float]]:
+    """(ended, went on) of the times, unix seconds, in which no attempt of the run was at work."""
+    rows = db.execute(
+        "SELECT time, type FROM events WHERE run_id = ? AND type IN ('exit', 'attempt') ORDER BY time, seq", (run_id,)
+    ).fetchall()
+    return [(a[0], b[0]) for a, b in itertools.pairwise(rows) if (a[1], b[1]) == ("exit", "attempt")]
 
 
 def artifacts(db: sqlite3.Connection, run_id: str) -> list[Row]:

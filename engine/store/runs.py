@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+from collections.abc import Sequence
 from typing import Any
 
 from engine.errors import RunError
@@ -18,11 +19,11 @@ def insert(db: sqlite3.Connection, run_id: str, spec: RunSpec, plan: Any, host: 
     """Record a new run as queued, with its parameters."""
     raw = spec.model_dump(mode="json")
     db.execute(
-        "INSERT INTO runs (id, name, project, status, method, model, dataset, created_at, spec, plan, host, tags, note)"
-        " VALUES (?, ?, ?, 'queued', ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO runs (id, name, project, status, method, model, dataset, created_at, spec, plan, host, tags, note,"
+        " parent_id) VALUES (?, ?, ?, 'queued', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (run_id, spec.run.name, spec.run.project, spec.method.kind, spec.model.path.rstrip("/").rsplit("/", 1)[-1].removesuffix(".gguf"),
          dataset_name(spec), created_at, json.dumps(raw), json.dumps(plan), host,
-         json.dumps(spec.run.tags), spec.run.note),
+         json.dumps(spec.run.tags), spec.run.note, spec.run.parent),
     )  # fmt: skip
     db.executemany("INSERT INTO params VALUES (?, ?, ?)", [(run_id, p, _param(v)) for p, v in flatten(raw).items()])
 
@@ -148,16 +149,42 @@ def set_components(db: sqlite3.Connection, run_id: str, components: dict[str, fl
     )
 
 
-def lines(db: sqlite3.Connection, keys: tuple[str, ...]) -> list[Row]:
-    """All runs, newest first, in the few columns of a table, with `latest` of these metric keys only."""
+Head = tuple[Any, ...]
+"""id, name, status, ended_at: what can change in the row of a run that is not at work."""
+
+
+def heads(db: sqlite3.Connection) -> list[Head]:
+    """The heads of all runs that are not archived. For often: 10,000 take about 15 ms."""
+    cursor = db.cursor()
+    cursor.row_factory = None
+    return cursor.execute("SELECT id, name, status, ended_at FROM runs WHERE NOT archived").fetchall()
+
+
+def pulse(db: sqlite3.Connection) -> tuple[Any, ...]:
+    """How many runs there are, and the ids of those that have not ended: what tells at once that `heads` are others."""
+    found = db.execute(
+        f"SELECT (SELECT count(*) FROM runs), (SELECT group_concat(id) FROM runs WHERE status IN {ACTIVE})"
+    ).fetchone()
+    return tuple(found)
+
+
+def lines(db: sqlite3.Connection, keys: tuple[str, ...], ids: Sequence[str] | None = None) -> list[Row]:
+    """All runs, or those with these ids, newest first, in the few columns of a table, with `latest` of these metric keys only."""
     marks = ", ".join("?" * len(keys))
+    some = "" if ids is None else " AND {} IN (SELECT value FROM json_each(?))"
+    chosen = () if ids is None else (json.dumps(ids),)
     latest: dict[str, dict[str, Row]] = {}
-    for r in db.execute(f"SELECT run_id, key, step, last, max, best FROM latest WHERE key IN ({marks})", keys):
+    for r in db.execute(
+        f"SELECT run_id, key, step, last, max, best FROM latest WHERE key IN ({marks}){some.format('run_id')}",
+        (*keys, *chosen),
+    ):
         latest.setdefault(r[0], {})[r[1]] = {"step": r[2], "last": r[3], "max": r[4], "best": r[5]}
     rows = db.execute(
         "SELECT id, name, status, method, model, dataset, created_at, started_at, ended_at, step, total,"
         " params.value AS rank FROM runs LEFT JOIN progress ON progress.run_id = id"
-        " LEFT JOIN params ON params.run_id = id AND path = 'method.rank' WHERE NOT archived ORDER BY created_at DESC, id DESC"
+        " LEFT JOIN params ON params.run_id = id AND path = 'method.rank'"
+        f" WHERE NOT archived{some.format('id')} ORDER BY created_at DESC, id DESC",
+        chosen,
     )
     return [dict(r) | {"latest": latest.get(r["id"], {})} for r in rows]
 

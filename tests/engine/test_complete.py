@@ -190,7 +190,7 @@ def test_what_was_given_is_kept() -> None:
                      "precision": "fp32", "packing": True, "checkpointing": False, "optimizer": "sgd", "attention": "eager",
                      "warmup": 7.0, "weight_decay": 0.3, "max_grad_norm": 9.0, "fused_head": False, "group_by_length": True,
                      "compile": True, "kernels": "hub"},
-        "evaluation": {"every": 0.0, "sample_every": 3}, "saving": {"every": 0.0},
+        "evaluation": {"every": 0.0, "sample_every": 3, "general": False}, "saving": {"every": 0.0},
     }  # fmt: skip
     given_spec = spec(**chosen)
     assert filled(given_spec, SMOLLM2, 100, True) == (given_spec, [])

@@ -144,7 +144,7 @@ def test_everything_lands_in_its_table(case: Case) -> None:
     [checkpoint] = records.checkpoints(case.db, case.id)
     assert (checkpoint["path"], checkpoint["bytes"], checkpoint["eval_loss"]) == ("/c/2", 3 << 20, 2.25)
     assert [(a["kind"], a["path"], a["bytes"]) for a in records.artifacts(case.db, case.id)] == [("model", "/m", 99)]
-    [(_, used)] = records.gpu_memory(case.db, case.id)
+    [(_, used, *_)] = records.gpu_moments(case.db, case.id)
     assert used == 19.5
     [sample] = case.db.execute("SELECT gpu, memory_used, power FROM gpu_samples").fetchall()
     assert tuple(sample) == (0, 19.5, None)

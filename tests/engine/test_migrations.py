@@ -8,10 +8,13 @@ import sys
 from pathlib import Path
 
 import pytest
+import sqlite_utils
+from sqlite_utils.migrations import Migrations
 
 from engine.errors import SpaceError, StoreError
+from engine.store import records
 from engine.store.connection import open_database, transaction
-from engine.store.migrations import VERSION
+from engine.store.migrations import MIGRATIONS, VERSION
 
 # From DESIGN.md, literally; where it names a table only, the columns are ours to choose
 DESIGN = {
@@ -187,3 +190,21 @@ def test_a_transaction_is_all_or_nothing(path: Path) -> None:
         raise KeyboardInterrupt
     assert db.execute("SELECT count(*) FROM params").fetchone()[0] == 0
     assert not db.in_transaction
+
+
+def test_a_database_from_before_the_throttling_was_noted(path: Path) -> None:
+    """What it had stays, and what is noted from now on has a place."""
+    first = MIGRATIONS[0][1]
+    path.parent.mkdir(parents=True)
+    old = sqlite_utils.Database(sqlite3.connect(path))
+    steps = Migrations("tunedeck")
+    steps(name=MIGRATIONS[0][0])(first)
+    steps.apply(old)
+    old.execute("INSERT INTO gpu_samples VALUES ('r', 1.0, 0, 19.5, 98.0, 402.0, 71.0)")
+    old.execute("PRAGMA user_version = 1")
+    old.conn.commit()
+    old.conn.close()
+    db = open_database(path)
+    records.add_gpu_samples(db, "r", 2.0, [{"gpu": 0, "memory_used": 19.6, "throttle": "thermal"}])
+    rows = db.execute("SELECT time, memory_used, throttle FROM gpu_samples ORDER BY time").fetchall()
+    assert [tuple(row) for row in rows] == [(1.0, 19.5, None), (2.0, 19.6, "thermal")]

@@ -1,5 +1,6 @@
 """What is printed for people."""
 
+import time
 from types import SimpleNamespace
 from typing import Any
 
@@ -7,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.hardware import GpuSample, Hardware, probe
+from engine.hardware import GpuProcess, GpuSample, Hardware, probe
 from engine.report import GLYPHS, duration, gpu_table, number, progress_line, run_page, runs_table, table
 from tests.engine.fake_nvml import A100_MIG, RTX_4090, FakeNvml
 
@@ -140,6 +141,24 @@ def test_gpus() -> None:
     assert first == second
     assert len(head) == len(card) == len(first)
     assert cpu.startswith("CPU ")
+
+
+def test_who_uses_a_gpu_and_what_holds_it_down() -> None:
+    machine = probe(FakeNvml(RTX_4090))
+    uuid = machine.gpus[0].uuid
+    used = {
+        uuid: (
+            GpuProcess(7, 18.94, "compute", "alice", "python \x1b[31mtrain.py", time.time() - 7200),
+            GpuProcess(8, None),
+        )
+    }
+    sample = {uuid: GpuSample(0, 19.3, 98.0, None, 71.0, uuid, "thermal, power")}
+    lines = gpu_table(machine, sample, used, [SimpleNamespace(name="support", cards=(uuid,))]).split("\n")
+    assert lines[1].endswith("thermal, power")
+    assert lines[4].split() == ["0", "python", "train.py", "7", "18.9", "alice", "2.0", "h", "support"]
+    assert lines[5].split() == ["0", "–", "8", "–", "–", "–", "support"]
+    nobody = gpu_table(machine, sample, {uuid: None}, [SimpleNamespace(name="support", cards=(uuid,))]).split("\n")
+    assert nobody[4].split() == ["0", *"–––––", "support"]
 
 
 def test_why_there_is_no_gpu() -> None:

@@ -9,11 +9,12 @@ import pytest
 from engine import supervisor
 from engine.events import Waiting
 from engine.files import read_records
-from engine.hardware import Gpu, Hardware
+from engine.hardware import Gpu, Hardware, Sampler
 from engine.leases import try_lease
 from engine.outcome import worker_command, worker_environment
 from engine.spec import parse, to_yaml
 from engine.supervisor import Supervisor
+from tests.engine.fake_nvml import Card, FakeNvml, memory
 
 CARD = Gpu(0, "GPU-test", "RTX 4090", 24.0)
 
@@ -26,7 +27,14 @@ def one_card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Supervisor:
     monkeypatch.setattr(supervisor, "probe", lambda: Hardware("h", (CARD,), None, "580", "cpu", 2, 8.0))
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "spec.yaml").write_text(to_yaml(parse({"model": {"path": "/m"}, "data": {"path": "/d.jsonl"}})))
-    return Supervisor(tmp_path / "run", tmp_path / "experiments.db")
+    watching = Supervisor(tmp_path / "run", tmp_path / "experiments.db")
+    watching.sampler = sampler("GPU-test")
+    return watching
+
+
+def sampler(*uuids: str) -> Sampler:
+    """The numbers of cards that nobody uses."""
+    return Sampler(FakeNvml(*(Card({"UUID": uuid, "MemoryInfo": memory(24564, 300)}) for uuid in uuids)))
 
 
 def test_a_retry_keeps_the_card_that_it_has(one_card: Supervisor) -> None:
@@ -44,7 +52,7 @@ def test_a_queued_run_says_so_and_can_be_stopped(one_card: Supervisor) -> None:
     assert ended is not None
     assert ended.status == "stopped"
     said = [r.event for r in read_records(one_card.run_dir / "supervisor.jsonl")]
-    assert Waiting("waits for 1 of 1 GPUs") in said
+    assert Waiting("waits for a free card") in said
 
 
 def test_the_worker_holds_the_lease_too(one_card: Supervisor) -> None:
@@ -66,12 +74,13 @@ def test_layers_take_all_cards_or_wait(one_card: Supervisor, monkeypatch: pytest
     cards = tuple(Gpu(i, f"GPU-{i}", "RTX 4090", 24.0) for i in range(3))
     monkeypatch.setattr(supervisor, "probe", lambda: Hardware("h", cards, None, "580", "cpu", 2, 8.0))
     one_card.spec = parse({"model": {"path": "/m"}, "data": {"path": "/d"}, "compute": {"sharding": "layers"}})
+    one_card.sampler = sampler("GPU-0", "GPU-1", "GPU-2")
     taken = try_lease([cards[1]], 1)
     assert taken is not None
     (one_card.run_dir / "STOP").touch()
     assert one_card._lease_gpus() is not None
     said = [r.event for r in read_records(one_card.run_dir / "supervisor.jsonl")]
-    assert Waiting("waits for 3 of 3 GPUs") in said
+    assert Waiting("waits for 1 more free card") in said
     os.close(taken[1][0])
     assert one_card._lease_gpus() is None
     assert one_card.gpus == list(cards)

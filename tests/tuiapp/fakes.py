@@ -2,7 +2,8 @@
 
 import math
 import re
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,17 +14,23 @@ from engine.data.model_checks import Measured
 from engine.data.rows import Row
 from engine.data.scan import Report, scan
 from engine.hardware import Gpu, Hardware
+from engine.health import Finding
 from engine.planner.calibrate import PastRun
+from tests.tuiapp import reviewed
 from tuiapp import dataview
-from tuiapp.data_snapshot import DataCounts, DataPage, RowsSeen
+from tuiapp.browse import browse
+from tuiapp.data_snapshot import Browsed, DataCounts, DataPage, RowsSeen
 from tuiapp.data_values import PAGE
+from tuiapp.draft import RunDraft
+from tuiapp.model_values import FitRow, ModelLine, ModelPage
+from tuiapp.review_values import ReviewPage
+from tuiapp.reviewing import save
 from tuiapp.services import Services
 from tuiapp.services import _spec as spec_of
 from tuiapp.snapshot import (
     CardPlan,
     Checkpoint,
     EventLine,
-    FormCheck,
     GpuLine,
     Machine,
     NewRun,
@@ -36,6 +43,7 @@ from tuiapp.snapshot import (
     Snapshot,
     Traced,
 )
+from tuiapp.training_snapshot import TrainingPage
 
 NOW = 1_790_000_000.0
 GPU = GpuLine(0, "NVIDIA GeForce RTX 4090", 19.3, 24.0, 98, 402, 71)
@@ -98,6 +106,18 @@ def runs() -> tuple[RunLine, ...]:
     )
 
 
+HEALTH = (
+    Finding("memory", "note", "4.7 GiB unused: micro-batch 8 fits (21.8 GiB), 4 % faster",
+            "The card showed at most 19.3 of 24.0 GiB.", "A micro-batch of 8 and an accumulation of 2 train the same in less time.",
+            (("training.micro_batch", 8), ("training.accumulation", 2))),
+    Finding("loss", "ok", "loss falls: 2.2 to 0.93", "over 131 steps"),
+    Finding("over_fitting", "ok", "eval falls with train: no over-fitting yet", "1.142 at step 230, the best so far."),
+    Finding("gradient", "ok", "gradient norm 0.39 to 0.52 over 50 steps"),
+    Finding("waiting", "ok", "GPU waited for data 0 % of the time"),
+    Finding("forgetting", "n/a", "forgetting: no general texts are read"),
+)  # fmt: skip
+
+
 def detail(line: RunLine) -> RunDetail:
     """The whole of a run, as far as it has come."""
     steps = range(2, (line.step or 0) + 1, 2)
@@ -112,9 +132,21 @@ def detail(line: RunLine) -> RunDetail:
         "learning_rate": rate,
         "grad_norm": grad,
         "tokens_per_second": speed,
+        "num_tokens": tuple((float(i), i * 16_000.0) for i in steps),
+        "mfu": tuple((float(i), 43.0) for i in steps),
+        "data_wait": tuple((float(i), 0.001) for i in steps),
+    }
+    seconds = [i * 7.5 for i in range((line.step or 0) // 2)]
+    cards = {
+        "gpu_utilization": tuple((at, 98.0) for at in seconds),
+        "gpu_power": tuple((at, 402.0 + 9 * math.sin(at)) for at in seconds),
+        "gpu_temperature": tuple((at, 71 - 30 * math.exp(-at / 90)) for at in seconds),
     }
     prompt = "My kettle arrived with a cracked lid. What now?"
     samples = (
+        Sample(0, prompt, "Cracked lids are common. You should contact the store."),
+        Sample(0, "Where is my order?", "Your order is on its way. Your order is on its way."),
+        Sample(230, "Where is my order?", "Let me look. Which number does it have?"),
         Sample(92, prompt, "I am sorry to hear that. Please contact our support team with a photo."),
         Sample(230, prompt, "I am sorry about that. Keep the kettle; a new lid ships today."),
     )
@@ -139,7 +171,9 @@ def detail(line: RunLine) -> RunDetail:
         line, curves, "train", 1.9, 3, None, 19.3, 19.3, 24.0, "GPU 0",
         tuple((i * 10.0, min(19.3, 2.0 + i)) for i in range(200)), spec,
         {"training.learning_rate": "LoRA default"},
-        samples, checkpoints, events, log, supervisor_pid=41199, directory="runs/" + line.id,
+        samples, checkpoints, events, log=log, supervisor_pid=41199, directory="runs/" + line.id,
+        worked=tuple((float(i), i * 7.5) for i in steps), gpu=cards, allocated_peak=18.31, reserved_peak=18.9,
+        predicted_peak=18.24, predicted_device=19.2, held_out=True, health=HEALTH,
     )  # fmt: skip
     if line.status == "running":
         return replace(whole, ends_at=NOW + 19 * 60)
@@ -230,35 +264,59 @@ class FakeServices:
     now: float = NOW
     planner: Planner = field(default_factory=Planner)
     looker: Looker = field(default_factory=Looker)
+    reviewed: Callable[[NewRun], ReviewPage] = reviewed.page
+    drafts: Path = field(default_factory=lambda: Path(tempfile.mkdtemp()) / "drafts")
 
-    def snapshot(self, selected: str | None) -> Snapshot:
+    def fork(self, run_id: str) -> RunDraft:
+        self.calls.append(("fork", run_id))
+        line = next(one for one in self.lines if one.id == run_id)
+        given = {"training.learning_rate": 2e-4, "method.kind": "lora", "training.epochs": 3.0}
+        settled = {"method.kind": "lora", "method.rank": 16, "training.micro_batch": 4}
+        return RunDraft(model="SmolLM2-135M", data="data/train.jsonl", name=line.name, parent=run_id, given=given, settled=settled,
+                        plan={"rank": 16, "micro_batch": 4}, step=5)  # fmt: skip
+
+    def browse(self, text: str) -> Browsed:
+        return browse(text)
+
+    def snapshot(self, selected: str | None, baseline: str | None = None) -> Snapshot:
         if self.fail is not None:
             raise self.fail
         chosen = next((line for line in self.lines if line.id == selected), None)
         shown = detail(chosen) if chosen is not None else None
-        return Snapshot(self.machine, "~/ft/experiments.db", self.now, self.lines, shown, problem=self.problem)
+        other = next((line for line in self.lines if line.id == baseline), None)
+        pinned = detail(other) if other is not None else None
+        return Snapshot(self.machine, "~/ft/experiments.db", self.now, self.lines, shown, pinned, problem=self.problem)
 
     def stop(self, run_id: str, now: bool = False) -> None:
         self.calls.append(("stop", run_id, now))
 
+    def checkpoint(self, run_id: str) -> None:
+        self.calls.append(("checkpoint", run_id))
+
+    def evaluate(self, run_id: str) -> None:
+        self.calls.append(("evaluate", run_id))
+
     def resume(self, run_id: str) -> None:
         self.calls.append(("resume", run_id))
 
-    def check(self, form: NewRun) -> FormCheck:
-        self.calls.append(("check", form))
-        good = form.model.startswith("Smol")
-        model = "SmolLM2-135M, 134.5 M parameters, llama, bf16" if good else "There is no such directory."
-        plan = (
-            ("method", f"{form.method} r16 alpha 32", "16-bit weights fit with 4.8 GiB to spare"),
-            ("learning rate", "2e-4", "usual for LoRA"),
-            ("batch", "4 x 4 = 16 rows", "the largest that fits"),
-        )
-        data_ok = form.data.endswith(".jsonl")
-        data = "200 rows, messages, 38,220 tokens" if data_ok else "No such file."
-        return FormCheck(model, good, data, data_ok, plan if good else ())
+    def hold(self, card: str, held: bool) -> None:
+        self.calls.append(("hold", card, held))
 
-    def start(self, form: NewRun) -> str:
-        self.calls.append(("start", form))
+    def move(self, key: str, by: int) -> None:
+        self.calls.append(("move", key, by))
+
+    def unqueue(self, key: str) -> None:
+        self.calls.append(("unqueue", key))
+
+    def review(self, form: NewRun) -> ReviewPage:
+        self.calls.append(("review", form))
+        return self.reviewed(form)
+
+    def save(self, page: ReviewPage, path: str, replace: bool = False) -> str:
+        return save(page.yaml, path, replace)
+
+    def start(self, form: NewRun, queue: bool = False) -> str:
+        self.calls.append(("queue" if queue else "start", form))
         line = replace(runs()[1], id="new123", name=form.name or "smollm2-lora", created_at=NOW, status="starting")
         self.lines = (line, *self.lines)
         return "new123"
@@ -273,6 +331,19 @@ class FakeServices:
     def plan_models(self) -> list[str]:
         return self.planner.plan_models()
 
+    def model_names(self) -> tuple[ModelLine, ...]:
+        return self.planner.model_names()
+
+    def model_page(self, chosen: str = "") -> ModelPage:
+        return self.planner.model_page(chosen)
+
+    def about_model(self, text: str) -> ModelLine:
+        self.calls.append(("about_model", text))
+        return self.planner.about_model(text)
+
+    def model_fits(self, path: str) -> tuple[FitRow, ...]:
+        return self.planner.model_fits(path)
+
     def plan(self, form: NewRun, card: str = "") -> PlanPage:
         return self.planner.plan(form, card)
 
@@ -284,6 +355,9 @@ class FakeServices:
 
     def other_cards(self, page: PlanPage) -> tuple[CardPlan, ...]:
         return self.planner.other_cards(page)
+
+    def training(self, form: NewRun, base: NewRun, changed: tuple[str, ...] = (), card: str = "") -> TrainingPage:
+        return self.planner.training(form, base, changed, card)
 
     def trace(self, page: PlanPage, values: PlanValues) -> Traced:
         self.calls.append(("trace", values))

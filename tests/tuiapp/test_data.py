@@ -14,6 +14,7 @@ from engine.data.findings import ALONE, KINDS
 from engine.errors import ModelError
 from tests.tuiapp.conftest import Driver, running
 from tests.tuiapp.fakes import FakeServices, Looker, Planner
+from tests.tuiapp.wizard import kept
 from tuiapp import data_values as values
 from tuiapp.app import TuneDeckApp
 from tuiapp.data_layout import data_places
@@ -74,16 +75,6 @@ def fill(deck: Driver, **texts: str) -> None:
         field.value = text
 
 
-async def open_from_form(deck: Driver, data: Path) -> None:
-    """From the form of a new run."""
-    await deck.press("n")
-    await deck.until(lambda: deck.app.focused is not None and deck.app.focused.id == "model")
-    fill(deck, model=MODEL, data=str(data))
-    await deck.press("f3")
-    await deck.until(lambda: deck.place == "DataScreen")
-    await deck.shows("What the model sees   row 1 of 45")
-
-
 async def to_finding(deck: Driver, words: str) -> None:
     """The cursor on a finding."""
     await deck.press("g")
@@ -113,9 +104,9 @@ async def test_what_is_found_is_listed(size: Size, data: Path) -> None:
         assert "Space drops them." in deck.text("#about")
 
 
-async def test_a_remedy_changes_the_counts_and_comes_back_in_the_form(size: Size, data: Path) -> None:
+async def test_a_remedy_changes_the_counts(size: Size, data: Path) -> None:
     async with running(size=size) as deck:
-        await open_from_form(deck, data)
+        await open_page(deck, data)
         dropped = long_rows(192)
         await deck.shows(f"{45 - dropped} kept")
         await to_finding(deck, "duplicates" if size[0] < 120 else "repeat an earlier")
@@ -127,39 +118,6 @@ async def test_a_remedy_changes_the_counts_and_comes_back_in_the_form(size: Size
         await to_finding(deck, "over 128" if size[0] < 120 else "longer than")
         await deck.press("space")
         await deck.shows("‹ cut ›", "43 kept", "cut, 1,180 tokens are lost")
-        await deck.press("f3")
-        await deck.until(lambda: deck.place == "NewRunScreen")
-        await deck.shows("As ticked, F3 changes it:  duplicates dropped, max length 128, long rows cut")
-        chosen = {DUPLICATES: "exact", MAX_LENGTH: 128, LONG_ROWS: "cut"}
-        await deck.until(lambda: any(call == ("check", form(data, chosen)) for call in deck.services.calls))
-        await deck.press("f3")
-        await deck.shows("[x] drop", "‹ 128 ›", "‹ cut ›")
-        await deck.press("right", "escape")
-        await deck.shows("As ticked, F3 changes it:  duplicates dropped, long rows cut")
-
-
-def form(data: Path, chosen: dict[str, object]) -> NewRun:
-    return NewRun(MODEL, str(data), "lora", chosen=tuple(chosen.items()))
-
-
-async def test_what_is_ticked_is_what_the_run_starts_with(tmp_path: Path) -> None:
-    data = tmp_path / "rows.jsonl"
-    data.write_text("".join(json.dumps(row(i)) + "\n" for i in (1, 2, 3, 3)))
-    async with running() as deck:
-        await deck.press("n")
-        await deck.until(lambda: deck.app.focused is not None and deck.app.focused.id == "model")
-        fill(deck, model=MODEL, data=str(data))
-        await deck.press("f3")
-        await deck.shows("▸ ! 1  duplicates")
-        await deck.press("space")
-        await deck.shows("3 kept")
-        await deck.press("enter")
-        await deck.shows("duplicates dropped", "Ready")
-        deck.widget("#start").focus()
-        await deck.press("enter")
-        await deck.until(lambda: deck.place == "LiveScreen")
-        (started,) = [call[1] for call in deck.services.calls if call[0] == "start"]
-        assert started == form(data, {DUPLICATES: "exact"})
 
 
 async def test_the_length_moves_and_everything_follows(size: Size, data: Path) -> None:
@@ -315,25 +273,21 @@ async def test_the_rows_of_a_finding_are_listed(size: Size, data: Path) -> None:
 
 
 async def test_the_plan_knows_what_was_ticked(data: Path) -> None:
-    async with running(FakeServices(planner=Planner())) as deck:
+    services = kept(FakeServices(planner=Planner()), model="meta-llama/Llama-3.1-8B", data=str(data), step=2)
+    async with running(services) as deck:
         await deck.press("n")
-        await deck.until(lambda: deck.app.focused is not None and deck.app.focused.id == "model")
-        fill(deck, model="meta-llama/Llama-3.1-8B", data=str(data))
-        await deck.press("f3")
-        await deck.shows("duplicates")
-        await to_finding(deck, "duplicates")
-        await deck.press("space", "left")
-        await deck.shows("[x] drop", "‹ 128 ›")
-        await deck.press("escape", "f2")
-        await deck.until(lambda: deck.place == "PlanScreen")
-        await deck.until(lambda: "43 rows" in deck.screen(), 40)
-        assert re.search(r"max length +128", deck.text("#choice"))
-        await deck.press("g", *["h"] * 5)
-        await deck.shows("‹ this CPU ›")
-        await deck.press("j", "j", "j", "j", "l")
+        await deck.shows("duplicates", "[x] drop", "‹ 192 ›")
+        await deck.press("left")
+        await deck.shows("‹ 128 ›")
+        await deck.press("4")
+        await deck.until(lambda: deck.place == "PlanStep")
+        await deck.until(lambda: re.search(r"max length +128", deck.text("#choice")))
+        await deck.shows("this CPU")
+        await deck.press("g", "j", "j", "j", "j", "l")
         await deck.shows("‹ 256 ›")
-        await deck.press("escape")
-        await deck.shows("As planned, F2 changes it", "length 256", "duplicates dropped, max length 256")
+        await deck.press("3")
+        await deck.until(lambda: deck.place == "DataStep")
+        await deck.shows("[x] drop", "‹ 256 ›")
 
 
 async def test_it_works_at_every_size(data: Path) -> None:
@@ -365,7 +319,7 @@ async def test_ascii_only(data: Path) -> None:
 
 
 async def test_help_and_palette_name_it(data: Path) -> None:
-    async with running() as deck:
+    async with running(size=(100, 60)) as deck:
         await deck.press("ctrl+p", *"look at a file")
         await deck.shows("Data: look at a file")
         await deck.press("enter")
@@ -400,13 +354,6 @@ def test_what_is_ticked_becomes_the_specification(data: Path) -> None:
     spec = services_spec(NewRun("m", str(data), "lora", "mine", 7, chosen))
     assert (spec.data.path, spec.data.filters.duplicates, spec.data.filters.refusals) == (str(data), "near", True)
     assert (spec.training.max_length, spec.training.long_rows, spec.training.max_steps) == (512, "cut", 7)
-
-
-def test_the_form_counts_with_what_is_ticked(data: Path, tmp_path: Path) -> None:
-    services = Services(tmp_path / "experiments.db")
-    assert "45 rows, 1 left out" in services.check(NewRun("", str(data), "lora")).data_text
-    ticked = NewRun("", str(data), "lora", chosen=((DUPLICATES, "exact"), (REFUSALS, True)))
-    assert "40 rows, 6 left out" in services.check(ticked).data_text
 
 
 PAGE = DataPage(NewRun("m", "d", ""), "d", 1, 9, "alpaca", "", "sft", "tokens", (5, 90, 700), (), 9, 9, 0, 320, 1000)

@@ -133,13 +133,16 @@ def test_device_names(name: str, short: str) -> None:
 sizes = st.integers(1, 240), st.integers(1, 90)
 
 
-@given(*sizes, st.sampled_from([None, "loss", "log"]), st.booleans(), st.booleans())
+lines = st.dictionaries(st.sampled_from(["samples", "health", "checkpoints", "events", "log"]), st.integers(0, 30))
+
+
+@given(*sizes, st.sampled_from([None, "loss", "log"]), st.booleans(), lines)
 def test_panes_of_a_live_run_never_overlap(
-    width: int, height: int, zoom: str | None, error: bool, samples: bool
+    width: int, height: int, zoom: str | None, error: bool, lines: dict[str, int]
 ) -> None:
-    places = live_places(width, height, zoom=zoom, error=error, samples=samples)
+    places = live_places(width, height, zoom=zoom, error=error, lines=lines)
     assert fits(places, width, height)
-    assert "narrow" in places or zoom or "error" in places or {"loss", "memory"} <= set(places)
+    assert "narrow" in places or zoom or "error" in places or {"loss", "memory", "health"} <= set(places)
 
 
 @given(*sizes, st.booleans())

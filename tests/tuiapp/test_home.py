@@ -145,7 +145,7 @@ async def test_no_runs_yet(size: Size) -> None:
     async with running(services, size) as deck:
         await deck.shows("No runs yet", "New run", "tunedeck demo", "No GPU  CPU i7-1260P", "9.8 of 15.4 GiB")
         await deck.press("enter")
-        await deck.until(lambda: deck.place == "NewRunScreen")
+        await deck.until(lambda: deck.place == "GoalStep")
 
 
 async def test_the_first_run_replaces_the_empty_state() -> None:
@@ -195,7 +195,7 @@ async def test_any_size_works(small: Size) -> None:
         await deck.press("j", "enter")
         await deck.until(lambda: deck.place == "LiveScreen")
         await deck.press("q", "n")
-        await deck.until(lambda: deck.place == "NewRunScreen")
+        await deck.until(lambda: deck.place == "GoalStep")
         await deck.press("escape", "question_mark")
         await deck.until(lambda: deck.place == "HelpScreen")
 

@@ -8,9 +8,16 @@ from engine.errors import RunError
 from tests.tuiapp.conftest import Driver, running
 from tests.tuiapp.fakes import NOW, FakeServices, run, runs
 from tuiapp.screens.live import LiveScreen
+from tuiapp.widgets import chart_pane
 
 Size = tuple[int, int]
 BRAILLE = range(0x2801, 0x2900)
+
+
+@pytest.fixture(autouse=True)
+def _charts_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """How seldom charts are drawn is tested by itself."""
+    monkeypatch.setattr(chart_pane, "CELLS_A_SECOND", 10**9)
 
 
 async def opened(deck: Driver) -> LiveScreen:
@@ -39,8 +46,9 @@ async def test_the_curve_and_the_numbers(size: Size) -> None:
 async def test_panes_by_size() -> None:
     async with running(size=(80, 24)) as deck:
         await opened(deck)
-        await deck.shows("Sample", "Keep the kettle", "Log   output.log", "Memory")
+        await deck.shows("Sample", "Keep the kettle", "Health  · note  4.7 GiB unused", "Memory")
         assert "Checkpoints" not in deck.screen()
+        assert "output.log" not in deck.screen()
     async with running(size=(160, 48)) as deck:
         await opened(deck)
         await deck.shows(
@@ -77,6 +85,7 @@ async def test_stop_asks_first_and_saves(size: Size) -> None:
         await opened(deck)
         await deck.press("s")
         await deck.shows("Stop support-lora-r16?", "▸ Keep running", "Stop and save", "checkpoint at step 262")
+        await deck.shows("(0.5 GiB)", "support-lora-r64 waits in the queue")
         await deck.press("enter")
         await deck.until(lambda: deck.place == "LiveScreen")
         assert deck.services.calls == []
@@ -191,7 +200,9 @@ async def test_the_log_scrolls_when_zoomed() -> None:
 async def test_view_goes_through_the_curves() -> None:
     async with running() as deck:
         await opened(deck)
-        for name in ("Gradient norm", "Learning rate", "Speed, tokens a second", "Loss"):
+        names = ("Learning rate", "Gradient norm", "Speed, tokens a second", "GPU utilisation, percent", "GPU power, W",
+                 "GPU temperature, °C", "MFU, percent", "Waiting for data", "Loss")  # fmt: skip
+        for name in names:
             await deck.press("v")
             await deck.until(lambda name=name: name in deck.text("#loss").splitlines()[0])  # type: ignore[misc]
 
@@ -202,7 +213,9 @@ async def test_log_axis_and_smoothing_are_said() -> None:
         await deck.press("y")
         await deck.shows("y axis: logarithmic")
         await deck.press("plus")
-        await deck.shows("smoothing 0.6", "smoothed 0.6")
+        await deck.shows("smoothing 0.6")
+        await deck.press("y")
+        await deck.shows("y axis: linear", "smoothed 0.6")
         await deck.press("minus", "minus")
         await deck.shows("no smoothing")
 
@@ -216,21 +229,21 @@ async def test_brackets_go_through_the_runs_of_the_list() -> None:
         await deck.shows("Runs › support-lora-r32", "took ")
         await deck.press("q")
         await deck.until(lambda: deck.place == "HomeScreen")
-        await deck.shows("▸ ✓ finished  support-lora-r32")
+        await deck.shows("▸  ✓ finished  support-lora-r32")
 
 
 async def test_a_queued_run_waits_with_dashes(size: Size) -> None:
     async with running(FakeServices(lines=runs()[1:2]), size) as deck:
         await deck.press("enter")
-        await deck.shows("○ queued", "no points yet", "nothing was written yet", "not begun")
+        await deck.shows("○ queued", "no points yet", "looked at after the first steps", "not begun")
 
 
 async def test_gaps_are_marked(size: Size, monkeypatch: pytest.MonkeyPatch) -> None:
     nan = float("nan")
 
     class WithNan(FakeServices):
-        def snapshot(self, selected: str | None):  # type: ignore[no-untyped-def]
-            shown = super().snapshot(selected)
+        def snapshot(self, selected: str | None, baseline: str | None = None):  # type: ignore[no-untyped-def]
+            shown = super().snapshot(selected, baseline)
             if shown.detail is None:
                 return shown
             curves = dict(shown.detail.curves)
@@ -261,13 +274,13 @@ async def test_40x12_and_one_line() -> None:
         await deck.press("enter")
         await deck.shows("support-lora-r16", "● running", "train 0.926", "19.3 of 24.0 GiB", "tok/s", "q back")
         await deck.pilot.resize_terminal(20, 5)
-        await deck.until(lambda: deck.screen().startswith("● 63 %  19.3 GiB"))
+        await deck.until(lambda: deck.screen().startswith("● 63 %  19.3  "))
 
 
 async def test_samples_and_logs_are_harmless(size: Size) -> None:
     class Evil(FakeServices):
-        def snapshot(self, selected: str | None):  # type: ignore[no-untyped-def]
-            shown = super().snapshot(selected)
+        def snapshot(self, selected: str | None, baseline: str | None = None):  # type: ignore[no-untyped-def]
+            shown = super().snapshot(selected, baseline)
             if shown.detail is None:
                 return shown
             sample = replace(shown.detail.samples[-1], text="\x1b[2J[red]boo[/red] [/] \x9b5n")
@@ -276,7 +289,10 @@ async def test_samples_and_logs_are_harmless(size: Size) -> None:
 
     async with running(Evil(), size) as deck:
         await opened(deck)
-        await deck.shows("[red]boo[/red] [/]", "[link=x]log")
+        await deck.shows("[red]boo[/red] [/]")
+        if size == (80, 24):
+            await deck.press("4")
+        await deck.shows("[link=x]log")
         shown = deck.screen()
         assert all(character.isprintable() or character == "\n" for character in shown)
 
@@ -289,10 +305,12 @@ async def test_help_lists_only_keys_that_exist_here(size: Size) -> None:
         await deck.shows(
             "Help: Live run",
             "How wrong the model is",
-            "smoother, rougher",
+            "stop, saved first",
             "palette: all commands",
         )
-        assert "go on from the last checkpoint" not in deck.screen()
+        assert "resume, try again" not in deck.screen()
+        if size == (160, 48):
+            await deck.shows("smoother, rougher", "a baseline underneath")
         await deck.press("escape")
         await deck.until(lambda: deck.place == "LiveScreen")
 
@@ -339,10 +357,10 @@ async def test_quitting_does_not_wait_for_a_slow_snapshot() -> None:
     release = threading.Event()
 
     class Slow(FakeServices):
-        def snapshot(self, selected: str | None):  # type: ignore[no-untyped-def]
+        def snapshot(self, selected: str | None, baseline: str | None = None):  # type: ignore[no-untyped-def]
             if selected == "mbx4aa":
                 release.wait(20)
-            return super().snapshot(selected)
+            return super().snapshot(selected, baseline)
 
     async with running(Slow(lines=(run("a", "first"), runs()[1]))) as deck:
         await deck.press("j")

@@ -184,46 +184,6 @@ async def test_no_model_no_plan() -> None:
         await deck.until(lambda: deck.place == "PlanModelScreen")
         await deck.press("f2")
         await deck.shows("Type a model: a directory or a name.")
-        await deck.press("escape", "n")
-        await deck.until(lambda: deck.app.focused is not None and deck.app.focused.id == "model")
-        await deck.press("f2")
-        await deck.shows("Type a model first")
-        assert deck.place == "NewRunScreen"
-
-
-async def test_back_and_forth_loses_nothing(size: Size, rows: Path) -> None:
-    services = FakeServices(planner=Planner(RTX_4090))
-    async with running(services, size=size) as deck:
-        await fill(deck, "n", LLAMA, str(rows))
-        await deck.press("f2")
-        await deck.shows("GiB on RTX 4090", "64 rows")
-        assert "not here" not in deck.screen()
-        await deck.press("g", "j", "j", "l", "j", "l")
-        await deck.shows("attention")
-        kept = deck.text("#verdict")
-        await deck.press("escape")
-        await deck.until(lambda: deck.place == "NewRunScreen")
-        assert deck.widget("#model").value == LLAMA  # type: ignore[attr-defined]
-        assert deck.widget("#data").value == str(rows)  # type: ignore[attr-defined]
-        form = deck.app.screen.form()  # type: ignore[attr-defined]
-        assert dict(form.chosen)["method.targets"] == "attention"
-        await deck.press("f2")
-        await deck.until(lambda: deck.place == "PlanScreen")
-        await deck.until(lambda: deck.text("#verdict") == kept)
-        await deck.press("u", "u", "u")
-        await deck.shows("all-linear")
-
-
-async def test_another_method_in_the_form_is_that_of_the_plan(rows: Path) -> None:
-    async with running(FakeServices(planner=Planner(RTX_4090))) as deck:
-        await fill(deck, "n", LLAMA, str(rows))
-        await deck.press("enter", "enter", "right", "f2")
-        await deck.shows("QLoRA", "weights, 4-bit")
-        await deck.press("g", "j", "h")
-        await deck.shows("weights, bf16")
-        await deck.press("escape")
-        await deck.until(lambda: deck.place == "NewRunScreen")
-        await deck.shows("‹ LoRA ›")
 
 
 async def test_the_run_starts_as_planned(rows: Path) -> None:
@@ -351,7 +311,7 @@ async def test_ascii_only() -> None:
 
 
 async def test_help_names_the_keys() -> None:
-    async with running() as deck:
+    async with running(size=(100, 60)) as deck:
         await open_page(deck)
         await deck.shows("‹ LoRA ›")
         await deck.press("question_mark")

@@ -10,7 +10,6 @@ from tests.tuiapp.conftest import Driver
 from tests.tuiapp.fakes import FakeServices
 from tuiapp.app import TuneDeckApp
 from tuiapp.services import Services
-from tuiapp.snapshot import NewRun
 
 EXAMPLE = Path(__file__).parent.parent.parent / "experiments.db.example"
 
@@ -64,20 +63,6 @@ def test_no_database_is_no_problem_and_none_is_made(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_form_is_checked_without_asking_the_network(tiny_model: Path, rows: Path, tmp_path: Path) -> None:
-    services = Services(tmp_path / "experiments.db")
-    good = services.check(NewRun(str(tiny_model), str(rows), "qlora"))
-    assert good.model_ok
-    assert good.data_ok
-    assert {field for field, _, _ in good.plan} >= {"method.rank", "training.learning_rate"}
-    assert all(why for _, _, why in good.plan)
-    bad = services.check(NewRun("some/model", str(tmp_path / "absent.jsonl"), "lora"))
-    assert "hub is asked" in bad.model_text
-    assert not bad.data_ok
-    assert "does not exist" in bad.data_text
-    assert not services.check(NewRun("", "", "lora")).model_ok
-
-
 def test_paths_are_completed(tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").touch()
     (tmp_path / "runs").mkdir()
@@ -87,22 +72,44 @@ def test_paths_are_completed(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-async def test_from_the_form_to_a_finished_run(tiny_model: Path, rows: Path, tmp_path: Path) -> None:
+async def test_eight_keys_from_opening_the_app_to_a_run(
+    tiny_model: Path, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside the paths that are typed."""
+    monkeypatch.setenv("TUNEDECK_LOCKS", str(tmp_path / "locks"))  # whoever else trains here
     home = tmp_path / "home"
     home.mkdir()
     app = TuneDeckApp(Services(home / "experiments.db"))
+    way = (
+        ("n", "What should change?"),
+        ("enter", "best that fits first"),
+        (str(tiny_model), "1 of"),
+        ("enter", "▸3 Data"),
+        (str(rows), "Enter reads and checks it."),
+        ("enter", "What the model sees   row 1 of"),
+        ("enter", "On this CPU"),
+        ("enter", "learning rate"),
+        ("enter", "Ready"),
+    )
     try:
         async with app.run_test(size=(80, 24)) as pilot:
             deck = Driver(app, pilot, FakeServices())
             await deck.shows("No runs yet")
-            await pilot.press(
-                "n", *str(tiny_model), "enter", *str(rows), "enter", "enter", *"first", "enter", *"12", "enter"
-            )
-            await deck.shows("Ready")
-            await pilot.press("enter")
-            await deck.shows("Runs › first", "running", seconds=30)
-            await deck.shows("✓ finished", "step 12 of 12", seconds=120)
+            pressed = 0
+            for keys, shown in way:
+                await pilot.press(*([keys] if keys in ("n", "enter") else keys))
+                pressed += keys in ("n", "enter")
+                await deck.shows(shown, seconds=60)
+            await deck.until(lambda: "Enter start" in deck.screen())
+            while deck.place == "ReviewStep":  # it takes Enter half a second after its numbers are there
+                await pilot.press("enter")
+                await pilot.pause(0.3)
+            assert pressed + 1 == 8
+            await deck.shows("running", seconds=60)
+            await deck.shows("✓ finished", seconds=240)
     finally:
         kill_everything(home)
     (run,) = Deck(home / "experiments.db").json("runs")
-    assert (run["name"], run["status"], run["latest"]["loss"]["step"]) == ("first", "finished", 12)
+    assert run["status"] == "finished"
+    assert run["latest"]["loss"]["step"] > 1
+    assert not (home / "drafts" / "new.json").exists()

@@ -1,6 +1,7 @@
 """What every screen has: places for its panes, the newest snapshot, a line of status and its keys."""
 
-from typing import TYPE_CHECKING, ClassVar, cast
+import time
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from textual import events
 from textual.binding import Binding, BindingType
@@ -11,9 +12,9 @@ from textual.widget import Widget
 
 from tuiapp.format import clean
 from tuiapp.layout import Places
-from tuiapp.screens.help import HelpScreen
+from tuiapp.screens.help import HelpPage, HelpScreen
 from tuiapp.snapshot import Snapshot
-from tuiapp.widgets.keys import keys_line
+from tuiapp.widgets.keys import changed, keys_line, named
 from tuiapp.widgets.pane import FocusPane
 from tuiapp.widgets.rows import Rows, line
 
@@ -26,6 +27,8 @@ class DeckScreen(Screen[None]):
 
     place = ""
     """The screen's name in the header and the help."""
+    about = ""
+    """What the screen is for, in the help."""
 
     HELP_KEY: ClassVar[BindingType] = Binding(
         "question_mark,f1,ctrl+g", "help", "help", id="help", tooltip="help for where you are"
@@ -34,10 +37,19 @@ class DeckScreen(Screen[None]):
     # Textual paints the whole screen again when the focus moves; ours shows the focus in the panes alone
     focused: Reactive[Widget | None] = Reactive(None, repaint=False)
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Every binding of a screen can be changed by the user's config."""
+        if "BINDINGS" in cls.__dict__:
+            cls.BINDINGS = named(cls.BINDINGS)
+        super().__init_subclass__(**options)
+
     def __init__(self) -> None:
         super().__init__()
         self.snapshot: Snapshot | None = None
+        self.ready = False
+        """Whether it was drawn and has its focus: keys wait for that."""
         self._said = ""
+        self._held_until = 0.0
         self._stand: Places = {}
 
     @property
@@ -58,9 +70,9 @@ class DeckScreen(Screen[None]):
         self.snapshot = snapshot
         self.refresh_all()
 
-    def say(self, text: str) -> None:
-        """Say in the status line what a key did, until the next one."""
-        self._said = clean(text)
+    def say(self, text: str, seconds: float = 0.0) -> None:
+        """Say in the status line what a key did, until the next one; at least for `seconds`, where no key asked for it."""
+        self._said, self._held_until = clean(text), time.monotonic() + seconds
         self.refresh_all()
 
     @property
@@ -84,6 +96,10 @@ class DeckScreen(Screen[None]):
     def on_mount(self) -> None:
         """Draw the first time."""
         self.refresh_all()
+        self.call_later(self._be_ready)
+
+    def _be_ready(self) -> None:
+        self.ready = True
 
     def on_resize(self, _: events.Resize) -> None:
         """New room."""
@@ -96,7 +112,8 @@ class DeckScreen(Screen[None]):
 
     def on_key(self) -> None:
         """A key makes what the last one said old."""
-        self._said = ""
+        if time.monotonic() >= self._held_until:
+            self._said = ""
 
     def show_keys(self) -> None:
         """The last row."""
@@ -115,8 +132,9 @@ class DeckScreen(Screen[None]):
         self.query_one("#status", Rows).show([content])
 
     def deck_bindings(self) -> list[Binding]:
-        """The bindings of this screen's own class, in their order."""
-        return [binding for binding in type(self).BINDINGS if isinstance(binding, Binding)]
+        """The bindings of this screen's own class, in their order, with the user's keys."""
+        own = [binding for binding in type(self).BINDINGS if isinstance(binding, Binding)]
+        return changed(own, self.deck.keymap)
 
     def allows(self, binding: Binding) -> bool:
         """Whether a key does something now."""
@@ -124,18 +142,27 @@ class DeckScreen(Screen[None]):
 
     def action_help(self) -> None:
         """Help for what has focus."""
-        text = getattr(self.focused, "help_text", "")
-        extra = self._focus_bindings()
-        here = [binding for binding in self.deck_bindings() if binding.tooltip and self.allows(binding)]
-        common = [binding for binding in type(self.deck).BINDINGS if isinstance(binding, Binding) and binding.tooltip]
-        self.app.push_screen(HelpScreen(self.place, text, here, [*extra, *common]))
+        pane = self.focused
+        page = HelpPage(
+            place=self.place,
+            about=self.about,
+            pane=getattr(pane, "help_name", "") or (pane.id or "").replace("-", " ").capitalize() if pane else "",
+            pane_about=getattr(pane, "help_text", ""),
+            keys=[one for one in self.deck_bindings() if one.tooltip and self.allows(one)],
+            everywhere=[
+                *self.focus_bindings(),
+                *(one for one in self.deck.common_bindings() if one.tooltip and self.deck.allows(one)),
+            ],
+        )
+        self.app.push_screen(HelpScreen(page, self.deck.keymap))
 
-    def _focus_bindings(self) -> list[Binding]:
+    def focus_bindings(self) -> list[Binding]:
         """The keys of what has the focus, as far as they do something there."""
         pane = self.focused
         if pane is None:
             return []
-        found = [one for one in type(pane).BINDINGS if isinstance(one, Binding) and one.tooltip]
+        own = [one for one in type(pane).BINDINGS if isinstance(one, Binding) and one.tooltip]
+        found = changed(own, self.deck.keymap)
         return [one for one in found if pane.check_action(one.action.partition("(")[0], ())]
 
     def _arrange(self) -> None:

@@ -28,7 +28,7 @@ from tuiapp.data_values import (
 from tuiapp.layout import Places
 from tuiapp.plan_values import with_chosen
 from tuiapp.screens.base import DeckScreen
-from tuiapp.screens.lines import LinesScreen
+from tuiapp.screens.lines import lines_screen
 from tuiapp.snapshot import NewRun
 from tuiapp.widgets import data_panes as panes
 from tuiapp.widgets.data_panes import DataState
@@ -58,6 +58,9 @@ class DataScreen(DeckScreen):
     """The page for one form, of which only the data has to be there."""
 
     place = "Data"
+    about = (
+        "What is in the file, what is wrong with it, and what the model will see of it. Nothing in the file is changed."
+    )
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter,f3", "use", "use", tooltip="back, with what is ticked"),
@@ -112,12 +115,17 @@ class DataScreen(DeckScreen):
         yield FocusPane(sees_pane, id="sees", help_text=SEES_HELP)
         yield Pane(panes.epoch_pane, id="epoch")
         yield Rows(id="problem", classes="placed")
+        yield Rows(id="sofar", classes="placed")
         yield Rows(id="status", classes="placed")
         yield Rows(id="keys", classes="placed")
 
     def on_mount(self) -> None:
-        """Look at once; the page is drawn when it was looked at."""
+        """Draw the first time, then begin."""
         super().on_mount()
+        self.begin()
+
+    def begin(self) -> None:
+        """Look at once; the page is drawn when it was looked at."""
         self.query_one("#findings").focus()
         self._look()
 
@@ -366,7 +374,7 @@ class DataScreen(DeckScreen):
         """The rows of the finding under the cursor."""
         state = self._state
         if state is not None and state.finding is not None:
-            self.app.push_screen(LinesScreen(state.finding, state.page.texts))
+            self.app.push_screen(lines_screen(state.finding, state.page.texts))
 
     def action_again(self) -> None:
         """Look once more: the files may have changed."""

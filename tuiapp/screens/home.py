@@ -1,6 +1,7 @@
 """Home: every run, the newest first, and what the one under the cursor is doing."""
 
 import math
+from collections import Counter
 from collections.abc import Callable
 from typing import ClassVar
 
@@ -10,9 +11,9 @@ from textual.content import Content
 from textual.widgets import Input
 
 from tuiapp import format as f
-from tuiapp.glyphs import RESUMABLE, STOPPABLE
+from tuiapp.glyphs import ACTIVE, RESUMABLE, STOPPABLE
 from tuiapp.layout import Places, home_places, is_narrow
-from tuiapp.messages import OpenForm, OpenRun, ResumeAsked, RunSelected
+from tuiapp.messages import OpenRun, PinAsked, ResumeAsked, RunSelected
 from tuiapp.screens.base import DeckScreen
 from tuiapp.screens.data_file import DataFileScreen
 from tuiapp.screens.empty import empty_lines
@@ -48,26 +49,28 @@ ORDERS: tuple[Order, ...] = (
 
 def matches(run: RunLine, words: str) -> bool:
     """Whether every word of the filter is somewhere in what the row says."""
-    text = " ".join((run.name, run.model, run.method, run.status, run.dataset, run.id)).casefold()
-    return all(word in text for word in words.casefold().split())
+    return all(word in run.words for word in words.casefold().split())
 
 
 class HomeScreen(DeckScreen):
     """The list of runs."""
 
     place = "Runs"
+    about = "Every run of this database. The line below the cursor's run says how it went; Enter opens it, n starts another."
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "open", "open", tooltip="open the run under the cursor"),
         Binding("enter", "begin", "new run", show=True),
-        Binding("n", "new", "new", tooltip="a new run: model, data, method"),
+        Binding("n", "new", "new", priority=True, tooltip="a new run: model, data, method"),
         Binding("f2", "plan", "plan", key_display="F2", tooltip="plan: what fits, how fast, and why"),
         Binding("f3", "data", "data", show=False, tooltip="data: look at a file"),
+        Binding("m", "app.machine", "machine", tooltip="the machine: every card, who uses it, and the queue"),
         Binding("slash", "filter", "filter", tooltip="only rows with these words"),
         Binding("s", "stop", "stop", tooltip="stop, with a checkpoint first"),
         Binding("r", "resume", "resume", tooltip="go on from the last checkpoint"),
         Binding("o", "order", "order", tooltip="order by the next column"),
         Binding("O", "reverse", "reverse", show=False, tooltip="turn the order round"),
+        Binding("p", "pin", "baseline", tooltip="baseline: this run's curve under the others"),
         DeckScreen.HELP_KEY,
         Binding("q", "leave", "quit", id="back", tooltip="quit; runs go on"),
         Binding("escape", "clear", "clear", show=False, tooltip="clear the filter"),
@@ -78,6 +81,9 @@ class HomeScreen(DeckScreen):
         self._filter = ""
         self._order = 0
         self._reversed = False
+        self._sorted: tuple[tuple[RunLine, ...], object, tuple[RunLine, ...]] = ((), None, ())
+        """The runs that were sorted last, how, and what came of it."""
+        self._counted: tuple[tuple[RunLine, ...], str] = ((), _counts(()))
 
     def compose(self) -> ComposeResult:
         """The panes; where they stand is decided by size."""
@@ -125,7 +131,7 @@ class HomeScreen(DeckScreen):
         detail = snapshot.detail
         if run is None or detail is None or detail.run.id != run.id:
             detail = None
-        self.query_one("#preview", Pane).feed(PreviewState(run, detail, snapshot.now))
+        self.query_one("#preview", Pane).feed(PreviewState(run, detail, snapshot.now, snapshot.baseline))
 
     @property
     def order(self) -> list[str]:
@@ -145,9 +151,13 @@ class HomeScreen(DeckScreen):
         return self.snapshot is not None and not self.snapshot.runs and not self.snapshot.problem
 
     def _shown(self, snapshot: Snapshot) -> tuple[RunLine, ...]:
-        key = ORDERS[self._order][1]
-        runs = [run for run in snapshot.runs if matches(run, self._filter)]
-        return tuple(sorted(runs, key=lambda run: key(run, snapshot.now), reverse=self._reversed))
+        how = (self._filter, self._order, self._reversed)
+        if self._sorted[0] is not snapshot.runs or self._sorted[1] != how:
+            key, now = ORDERS[self._order][1], snapshot.now
+            runs = [run for run in snapshot.runs if matches(run, self._filter)] if self._filter else list(snapshot.runs)
+            runs.sort(key=lambda run: key(run, now), reverse=self._reversed)
+            self._sorted = snapshot.runs, how, tuple(runs)
+        return self._sorted[2]
 
     def _head(self, width: int) -> list[Content]:
         snapshot = self.snapshot
@@ -174,7 +184,9 @@ class HomeScreen(DeckScreen):
         filtered = f"filter {self._filter}" if self._filter else "no filter"
         first, last, shown = self._table.span()
         end = line((f"{first}–{last} of {shown} ", "$dim"))
-        counts = _counts(snapshot.runs) if width >= 60 else ""
+        if self._counted[0] is not snapshot.runs:
+            self._counted = snapshot.runs, _counts(snapshot.runs)
+        counts = self._counted[1] if width >= 60 else ""
         words = "   ".join(part for part in (counts, order, filtered) if part)
         read_only = "   read only" if snapshot.read_only else ""
         return spread(line((f" {words}", "$dim"), (read_only, "$warn")), end, width)
@@ -194,7 +206,7 @@ class HomeScreen(DeckScreen):
         if action == "begin":
             return writable and self._is_empty
         if action == "new":
-            return writable
+            return writable and not self.query_one("#filter").has_focus
         if action == "stop":
             return run is not None and writable and run.status in STOPPABLE
         if action == "resume":
@@ -203,6 +215,8 @@ class HomeScreen(DeckScreen):
             return self.snapshot is not None and bool(self.snapshot.runs)
         if action in ("plan", "data"):
             return self.snapshot is not None
+        if action == "pin":
+            return run is not None and bool(run.spark)
         if action == "clear":
             return bool(self._filter) or self.query_one("#filter").display
         return True
@@ -214,11 +228,11 @@ class HomeScreen(DeckScreen):
 
     def action_begin(self) -> None:
         """Where there are no runs, Enter begins one."""
-        self.post_message(OpenForm())
+        self.deck.open_wizard()
 
     def action_new(self) -> None:
-        """The form."""
-        self.post_message(OpenForm())
+        """The wizard; at once, so that what is typed right after it reaches it."""
+        self.deck.open_wizard()
 
     def action_plan(self) -> None:
         """What fits."""
@@ -237,6 +251,11 @@ class HomeScreen(DeckScreen):
         """Go on."""
         if (run := self._table.current) is not None:
             self.post_message(ResumeAsked(run.id))
+
+    def action_pin(self) -> None:
+        """Compare others with this run, or with none."""
+        if (run := self._table.current) is not None:
+            self.post_message(PinAsked(None if run.id == self.deck.baseline else run.id))
 
     def action_order(self) -> None:
         """Order by the next column."""
@@ -295,8 +314,8 @@ class HomeScreen(DeckScreen):
 
 
 def _counts(runs: tuple[RunLine, ...]) -> str:
-    running = sum(1 for run in runs if run.status in ("running", "starting", "stopping"))
-    queued = sum(1 for run in runs if run.status == "queued")
+    found = Counter([run.status for run in runs])
+    running, queued = sum(found[status] for status in ACTIVE), found["queued"]
     parts = [f"{running} running" if running else "", f"{queued} queued" if queued else ""]
     words = ", ".join(part for part in parts if part)
     return f"{len(runs)} run{'' if len(runs) == 1 else 's'}" + (f"   {words}" if words else "")

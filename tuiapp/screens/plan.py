@@ -36,6 +36,7 @@ class PlanScreen(DeckScreen):
     """The page for one form, of which only the model has to be there."""
 
     place = "Plan"
+    about = "What fits on the card, how fast, and why. Turn a value and the bar and the time follow at once; nothing starts by itself."
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "start", "start", tooltip="start it as planned"),
@@ -79,12 +80,17 @@ class PlanScreen(DeckScreen):
         yield Pane(panes.why_pane, id="why")
         yield Rows(id="rule", classes="placed")
         yield Rows(id="problem", classes="placed")
+        yield Rows(id="sofar", classes="placed")
         yield Rows(id="status", classes="placed")
         yield Rows(id="keys", classes="placed")
 
     def on_mount(self) -> None:
-        """Plan at once; the page is drawn when the answer is there."""
+        """Draw the first time, then begin."""
         super().on_mount()
+        self.begin()
+
+    def begin(self) -> None:
+        """Plan at once; the page is drawn when the answer is there."""
         self.query_one("#choice").focus()
         self._plan(self._draft.card)
 

@@ -1,4 +1,4 @@
-"""What one types and chooses in a form: a field with completion, a choice, and the button that starts."""
+"""What one types in a form: a field with completion, and the button that starts."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -88,63 +88,6 @@ class Field(Input):
 
     def _candidates(self, texts: list[str]) -> None:
         self.post_message(Field.Candidates(self, texts))
-
-
-class Choice(Rows, can_focus=True):
-    """One of a few: `‹ LoRA ›`."""
-
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("left,h", "turn(-1)", "previous", show=False, tooltip="the choice before"),
-        Binding("right,l,space", "turn(1)", "next", show=False, tooltip="the next choice"),
-        Binding("enter,tab", "app.focus_next", "on", show=False, priority=True),
-        Binding("down,j", "app.focus_next", "on", show=False, tooltip="the next field"),
-        Binding("up,k", "app.focus_previous", "back", show=False, tooltip="the field before"),
-    ]
-
-    @dataclass
-    class Changed(Message):
-        """Another one was chosen."""
-
-        value: str
-
-    def __init__(self, options: tuple[tuple[str, str, str], ...], *, id: str, help_text: str) -> None:  # noqa: A002
-        super().__init__(id=id, classes="placed")
-        self._options = options
-        self._at = 0
-        self.help_text = help_text
-
-    @property
-    def value(self) -> str:
-        """What is chosen."""
-        return self._options[self._at][0]
-
-    def action_turn(self, by: int) -> None:
-        """Another one."""
-        self._at = (self._at + by) % len(self._options)
-        self.redraw()
-        self.post_message(Choice.Changed(self.value))
-
-    def redraw(self) -> None:
-        """The value, marked when it has the focus."""
-        _, name, about = self._options[self._at]
-        style = "reverse" if self.has_focus else ""
-        self.show([line(("‹ ", "$accent"), (name, style), (" ›", "$accent"), (f"   {about}", "$dim"))])
-
-    def on_mount(self) -> None:
-        """Draw the first time."""
-        self.redraw()
-
-    def on_focus(self, _: events.Focus) -> None:
-        """Mark it."""
-        self.call_later(self.redraw)
-
-    def on_blur(self, _: events.Blur) -> None:
-        """No longer."""
-        self.call_later(self.redraw)
-
-    def on_click(self) -> None:
-        """A click chooses the next."""
-        self.action_turn(1)
 
 
 class Go(Rows, can_focus=True):

@@ -4,9 +4,10 @@ from textual.content import Content
 
 from tuiapp import format as f
 from tuiapp.glyphs import state_glyph, state_role
-from tuiapp.snapshot import RunDetail, RunLine
+from tuiapp.snapshot import RunDetail, RunLine, Snapshot
 from tuiapp.widgets.bars import share
-from tuiapp.widgets.rows import Part, fit, line, spread
+from tuiapp.widgets.rows import Part, line, spread
+from tuiapp.widgets.strip import strip_line
 
 METHODS = {"lora": "LoRA", "qlora": "QLoRA", "dora": "DoRA", "full": "full"}
 
@@ -40,6 +41,11 @@ def elapsed(run: RunLine, now: float) -> float | None:
     return (run.ended_at if run.ended_at is not None else now) - run.started_at
 
 
+def minutes(seconds: float | None) -> str:
+    """How long something goes on, by the minute: a ticking second is no news."""
+    return "under 1 min" if f.known(seconds) and (seconds or 0.0) < 60 else f.duration(seconds)
+
+
 def when(detail: RunDetail, now: float) -> tuple[str, str]:
     """`ends 14:52`, or how long it took; the one number of a live screen beside the loss."""
     run = detail.run
@@ -47,7 +53,7 @@ def when(detail: RunDetail, now: float) -> tuple[str, str]:
         return "took ", f.duration(elapsed(run, now))
     if detail.ends_at is not None:
         return "ends ", f.clock(detail.ends_at)
-    return ("", "") if run.started_at is None else ("for ", f.duration(elapsed(run, now)))
+    return ("", "") if run.started_at is None else ("for ", minutes(elapsed(run, now)))
 
 
 def fraction(run: RunLine) -> float | None:
@@ -79,7 +85,33 @@ def progress_line(detail: RunDetail, now: float, width: int) -> Content:
     epoch = ""
     if detail.epoch is not None:
         whole = f" of {detail.epochs:.2f}".removesuffix(".00") if detail.epochs else ""
-        epoch = f"   epoch {detail.epoch:.2f}{whole}" if width >= 72 else ""
-    end = line(epoch, (f"   {word}", "$dim"), (value, "bold"), " ")
-    bar = max(4, min(80, width - len(start) - len(share_text) - end.cell_length))
-    return fit(line(start, share(done, 1.0, bar), share_text, end), width)
+        epoch = f"  epoch {detail.epoch:.2f}{whole}" if width >= 72 else ""
+    end = line(
+        epoch, (_rest(detail, now) if width >= 120 else "", "$dim"), (f"   {word}", "$dim"), (value, "bold"), " "
+    )
+    bar = max(4, min(80, width - len(start) - len(share_text) - end.cell_length - 1))
+    return spread(line(start, share(done, 1.0, bar), share_text), end, width)
+
+
+def _rest(detail: RunDetail, now: float) -> str:
+    """`   4.19 M tokens   33 min elapsed   19 min left`, as far as it is known."""
+    run, tokens = detail.run, detail.curves.get("num_tokens", ())
+    parts = [f"{f.short(tokens[-1][1])} tokens"] if tokens else []
+    if run.started_at is not None and run.ended_at is None:
+        parts.append(f"{minutes(elapsed(run, now))} elapsed")
+        parts += [f"{minutes(detail.ends_at - now)} left"] if detail.ends_at is not None else []
+    return "".join(f"   {part}" for part in parts)
+
+
+def live_head(snapshot: Snapshot | None, detail: RunDetail | None, run_id: str, width: int) -> list[Content]:
+    """The first three rows of a live screen."""
+    if snapshot is None or detail is None:
+        return [where_line("Runs", width, name=run_id)]
+    run = detail.run
+    more = f"   {f.clean(run.id)}" if width >= 120 else ""
+    right = (state(run.status), f"{more}   {f.clean(snapshot.machine.host)}")
+    return [
+        where_line("Runs", width, *right, name=run.name),
+        strip_line(snapshot.machine, width),
+        progress_line(detail, snapshot.now, width),
+    ]

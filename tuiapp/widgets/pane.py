@@ -9,6 +9,7 @@ from textual.binding import Binding, BindingType
 from textual.content import Content
 
 from tuiapp.glyphs import FOCUS
+from tuiapp.widgets.keys import named
 from tuiapp.widgets.rows import Part, Rows, line, spread
 
 S = TypeVar("S")
@@ -59,14 +60,14 @@ class FocusPane(Pane[S], can_focus=True):
     `from_end`: what is newest stands last and is followed, as in a log.
     """
 
-    SCROLL: ClassVar[list[BindingType]] = [
+    SCROLL: ClassVar[list[BindingType]] = named([
         Binding("up,k", "scroll_by(-1)", "up", show=False, tooltip="up"),
         Binding("down,j", "scroll_by(1)", "down", show=False, tooltip="down"),
         Binding("pageup", "page(-1)", "page up", show=False, tooltip="page up"),
         Binding("pagedown", "page(1)", "page down", show=False, tooltip="page down"),
         Binding("g,home", "edge(-1)", "first", show=False, tooltip="first"),
         Binding("G,end", "edge(1)", "last", show=False, tooltip="last"),
-    ]
+    ])  # fmt: skip
     BINDINGS = SCROLL
 
     def __init__(

@@ -10,7 +10,9 @@ from tuiapp.snapshot import RunDetail, RunLine
 from tuiapp.widgets.bars import share
 from tuiapp.widgets.chart import Axes, Series, chart
 from tuiapp.widgets.curves import best, last
-from tuiapp.widgets.head import fraction, state, steps, when
+from tuiapp.widgets.head import fraction, steps, when
+from tuiapp.widgets.head import state as status
+from tuiapp.widgets.health_pane import health_line, severity, troubles
 from tuiapp.widgets.pane import Look
 from tuiapp.widgets.rows import Part, fit, line, spread
 from tuiapp.widgets.texts import fact_rows
@@ -25,6 +27,8 @@ class PreviewState:
     run: RunLine | None
     detail: RunDetail | None
     now: float
+    baseline: RunDetail | None = None
+    """The run that others are compared with."""
 
 
 def preview(state: PreviewState, look: Look) -> list[Content]:
@@ -32,7 +36,7 @@ def preview(state: PreviewState, look: Look) -> list[Content]:
     if state.run is None:
         return [line(("", "$dim"))]
     detail = state.detail or RunDetail(run=state.run)
-    rows = _tall(detail, state.now, look) if look.height >= TALL else _low(detail, state.now, look)
+    rows = _tall(detail, state, look) if look.height >= TALL else _low(detail, state.now, look)
     return [fit(row, look.width) for row in rows[: look.height]]
 
 
@@ -50,15 +54,17 @@ def _low(detail: RunDetail, now: float, look: Look) -> list[Content]:
         if len(made) + len(part) + 5 <= look.width:
             made += f"   {part}" if made else part
     data = "   ".join(part for part in (facts.get("data", ""), facts.get("note", "")) if part)
-    return [start + rule, *body, line(f" {made}"), line((f" {data}", "$dim"))]
+    health = health_line(detail, look.width - 1)
+    last_row = [line(" ") + health] if health is not None else []
+    return [start + rule, *body, line(f" {made}"), line((f" {data}", "$dim")), *last_row]
 
 
-def _tall(detail: RunDetail, now: float, look: Look) -> list[Content]:
-    run = detail.run
+def _tall(detail: RunDetail, state: PreviewState, look: Look) -> list[Content]:
+    run, now = detail.run, state.now
     name = f.clip(f.clean(run.name), look.width - 10)
     rows = [
         spread(line((name, "bold")), line((f.clean(run.id), "$dim"), " "), look.width),
-        line(state(run.status)),
+        line(status(run.status)),
     ]
     rows += [line(""), *_error(detail, look.width, 6)] if run.status in BROKEN else []
     rows += [line(""), *_steps(detail, now, look.width), line("")]
@@ -67,9 +73,24 @@ def _tall(detail: RunDetail, now: float, look: Look) -> list[Content]:
     if loss or evals:
         axes = Axes(float(run.total_steps) if run.total_steps else None)
         room = max(6, min(12, look.height // 3))
-        series = [Series(loss, "$train"), Series(evals, "$eval", "o")]
+        other = (
+            state.baseline.curves.get("loss", ())
+            if state.baseline is not None and state.baseline.run.id != run.id
+            else ()
+        )
+        series = [
+            Series(other, "$baseline", ":" if look.charts == "ascii" else "·", dotted=True),
+            Series(loss, "$train"),
+            Series(evals, "$eval", "o"),
+        ]
         rows += chart(series, look.width - 1, room, axes, look.charts)
-    rows += [line(""), *_memory(detail, look.width), line("")]
+    rows += [
+        line(""),
+        *_memory(detail, look.width),
+        *_health(detail, look.width),
+        *_differs(state, look.width),
+        line(""),
+    ]
     rows += [line((f"{name:<9} ", "$dim"), f.clip(value, look.width - 11)) for name, value in fact_rows(detail)]
     if detail.samples:
         rows += [line(""), *_sample(detail, look.width)]
@@ -134,6 +155,42 @@ def _memory(detail: RunDetail, width: int) -> list[Content]:
         spread(line(("Memory", "bold"), (f" {label}", "$dim")), end, width),
         share(peak, detail.memory_total, width - 1),
     ]
+
+
+def _health(detail: RunDetail, width: int) -> list[Content]:
+    """The worst two findings, and that the rest is well."""
+    if not detail.health:
+        return []
+    rows = [line(""), line(("Health", "bold"))]
+    found = troubles(detail)
+    well = sum(1 for one in detail.health if one.severity == "ok")
+    for finding in found[:2]:
+        for i, text in enumerate(f.wrap(f.clean(finding.text), width - 9, 2)):
+            rows.append(line(*([severity(finding), "  "] if i == 0 else [" " * 8]), text))
+    more = f"{len(found) - 2} more, " if len(found) > 2 else ""
+    return [*rows, line((f"{more}{well} looked at and well", "$dim"))] if well or more else rows
+
+
+def _differs(state: PreviewState, width: int) -> list[Content]:
+    """What the run has otherwise than the baseline, and what came of it."""
+    detail, other = state.detail, state.baseline
+    if detail is None or other is None or detail.run.id == other.run.id or not detail.spec:
+        return []
+    skipped = ("run.", "data.validation", "compute.")
+    paths = [path for path in sorted({*detail.spec, *other.spec}) if not path.startswith(skipped)]
+    changed = [path for path in paths if detail.spec.get(path) != other.spec.get(path)]
+    rows = [line(""), line(("Differs from B", "bold"), f"   {f.clip(f.clean(other.run.name), width - 18)}")]
+    for path in changed[:5]:
+        before, after = (f.plain(one.spec.get(path, "")) or f.DASH for one in (other, detail))
+        rows.append(
+            spread(line((f.clean(path), "$dim")), line(f"{f.clip(before, 12)}  →  {f.clip(after, 12)} "), width)
+        )
+    if len(changed) > 5:
+        rows.append(line((f"and {len(changed) - 5} more", "$dim")))
+    if f.known(other.run.best_eval) and f.known(detail.run.best_eval):
+        losses = f"{f.number(other.run.best_eval)}  →  {f.number(detail.run.best_eval)} "
+        rows.append(spread(line(("best eval loss", "$dim")), line(losses), width))
+    return rows
 
 
 def _sample(detail: RunDetail, width: int) -> list[Content]:

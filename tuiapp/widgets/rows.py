@@ -78,7 +78,10 @@ class Rows(Widget):
         width = self.size.width
         if y >= len(self._lines) or width <= 0:
             return Strip.blank(width, self.rich_style)
-        strips = Visual.to_strips(self, fit(self._lines[y], width), width, 1, self.visual_style)
+        content = fit(self._lines[y], width)
+        if self.deck.ascii:  # what does not fit ends in an ellipsis
+            content = self._ascii(content)
+        strips = Visual.to_strips(self, content, width, 1, self.visual_style)
         return strips[0] if strips else Strip.blank(width, self.rich_style)
 
     @staticmethod
@@ -87,12 +90,22 @@ class Rows(Widget):
 
 
 def _changed(before: Content | None, after: Content | None, y: int, width: int) -> Region:
-    """The cells of line `y` that differ."""
+    """The cells of line `y` that differ, in their character or their style."""
     whole = Region(0, y, width, 1)
-    if before is None or after is None or before.spans != after.spans:
+    if before is None or after is None:
         return whole
     a, b = before.plain, after.plain
     if len(a) != len(b) or cell_len(a) != len(a) or cell_len(b) != len(b):
         return whole
-    differing = [x for x in range(len(a)) if a[x] != b[x]]
+    old, new = zip(a, _styles(before), strict=True), zip(b, _styles(after), strict=True)
+    differing = [x for x, (one, other) in enumerate(zip(old, new, strict=True)) if one != other]
     return Region(differing[0], y, differing[-1] - differing[0] + 1, 1) if differing else whole
+
+
+def _styles(content: Content) -> list[tuple[object, ...]]:
+    """The styles of each character."""
+    styles: list[tuple[object, ...]] = [()] * len(content.plain)
+    for span in content.spans:
+        for x in range(max(0, span.start), min(span.end, len(styles))):
+            styles[x] += (span.style,)
+    return styles

@@ -13,6 +13,7 @@ from tuiapp.glyphs import ACTIVE, CURSOR, state_glyph, state_role
 from tuiapp.messages import OpenRun, RunSelected
 from tuiapp.snapshot import RunLine
 from tuiapp.widgets.head import elapsed, fraction, method_name, state
+from tuiapp.widgets.keys import named
 from tuiapp.widgets.rows import Part, Rows, fit, line
 from tuiapp.widgets.sparkline import sparkline
 
@@ -90,12 +91,12 @@ def columns_for(width: int) -> tuple[TableColumn, ...]:
 def _widths(columns: tuple[TableColumn, ...], width: int) -> tuple[int, int]:
     """The gap between columns, and what is left for the name."""
     gap = 2 if width >= 60 else 1
-    return gap, width - 4 - sum(column.width + gap for column in columns if column.width)
+    return gap, width - (5 if width >= 60 else 4) - sum(column.width + gap for column in columns if column.width)
 
 
-def row_content(run: RunLine, now: float, width: int, marked: bool) -> Content:
-    """A run as one line of the table."""
-    parts: list[Part] = [(f" {CURSOR if marked else ' '} ", "$accent")]
+def row_content(run: RunLine, now: float, width: int, marked: bool, mark: str = " ") -> Content:
+    """A run as one line of the table: the cursor, a mark (B, the baseline), and the columns."""
+    parts: list[Part] = [(f" {CURSOR if marked else ' '}", "$accent"), (mark, "$baseline"), " " if width >= 60 else ""]
     columns = columns_for(width)
     gap_width, name_width = _widths(columns, width)
     for column in columns:
@@ -112,7 +113,7 @@ def header(width: int) -> Content:
     """The headings."""
     columns = columns_for(width)
     gap_width, name_width = _widths(columns, width)
-    parts = ["   "]
+    parts = ["    " if width >= 60 else "   "]
     for column in columns:
         room = column.width or max(1, name_width)
         place = f.right if column.to_right else f.left
@@ -123,20 +124,23 @@ def header(width: int) -> Content:
 class RunsTable(Rows, can_focus=True):
     """The list with its cursor, which stays on its run when the order changes."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [
+    BINDINGS: ClassVar[list[BindingType]] = named([
         Binding("up,k", "move(-1)", "up", show=False, tooltip="up"),
         Binding("down,j", "move(1)", "down", show=False, tooltip="down"),
         Binding("pageup", "page(-1)", "page up", show=False, tooltip="page up"),
         Binding("pagedown", "page(1)", "page down", show=False, tooltip="page down"),
         Binding("g,home", "move(-1000000)", "first", show=False, tooltip="first"),
         Binding("G,end", "move(1000000)", "last", show=False, tooltip="last"),
-    ]
+    ])  # fmt: skip
 
+    help_name = "The list"
     help_text = "Every run that was ever started here, the newest first. The glyph and the word say its state."
 
     def __init__(self, *, id: str) -> None:  # noqa: A002
         super().__init__(id=id, classes="placed")
         self._runs: tuple[RunLine, ...] = ()
+        self._at = 0
+        """Where the selected run was found last."""
         self._now = 0.0
         self._top = 0
         self.selected: str | None = None
@@ -149,7 +153,8 @@ class RunsTable(Rows, can_focus=True):
     @property
     def current(self) -> RunLine | None:
         """The run under the cursor."""
-        return next((run for run in self._runs if run.id == self.selected), None)
+        run = self._runs[self._place()] if self._runs else None
+        return run if run is not None and run.id == self.selected else None
 
     def feed(self, runs: tuple[RunLine, ...], now: float) -> None:
         """Draw these runs in this order."""
@@ -176,7 +181,8 @@ class RunsTable(Rows, can_focus=True):
         lines = [header(width)]
         for run in shown:
             marked = run.id == self.selected
-            content = row_content(run, self._now, width, marked)
+            mark = "B" if run.id == self.deck.baseline else " "
+            content = row_content(run, self._now, width, marked, mark)
             lines.append(content.stylize(style) if marked else content)
         self.show(lines)
 
@@ -218,7 +224,9 @@ class RunsTable(Rows, can_focus=True):
         self.action_move(-1)
 
     def _place(self) -> int:
-        return next((i for i, run in enumerate(self._runs) if run.id == self.selected), 0)
+        if self._at >= len(self._runs) or self._runs[self._at].id != self.selected:
+            self._at = next((i for i, run in enumerate(self._runs) if run.id == self.selected), 0)
+        return self._at
 
     def _select(self, place: int) -> None:
         place = max(0, min(place, len(self._runs) - 1))

@@ -5,8 +5,9 @@ from textual.content import Content
 from tuiapp import format as f
 from tuiapp.glyphs import LEVEL_ROLES, LEVELS
 from tuiapp.snapshot import RunDetail, Sample
-from tuiapp.widgets.curves import LiveState
+from tuiapp.widgets.curves import loss_text
 from tuiapp.widgets.head import method_name
+from tuiapp.widgets.live_state import LiveState
 from tuiapp.widgets.pane import Look, title
 from tuiapp.widgets.rows import line, spread
 
@@ -18,56 +19,48 @@ def window(rows: list[Content], look: Look) -> list[Content]:
     return [rows[0], *rows[1 + top : 1 + top + room]]
 
 
-def sample_length(state: LiveState) -> int:
-    """Lines of all samples, about."""
-    return 4 * len(state.detail.samples)
+def prompts_of(detail: RunDetail) -> list[str]:
+    """What is asked, each prompt once."""
+    return list(dict.fromkeys(sample.prompt for sample in detail.samples))
 
 
 def samples_pane(state: LiveState, look: Look) -> list[Content]:
-    """What the model answers: in two lines the newest, with room the same prompt at every step."""
-    samples = state.detail.samples
-    if not samples:
+    """What the model answers: in two lines the newest, with room the same prompt at every step, before training first."""
+    samples, asked = state.detail.samples, prompts_of(state.detail)
+    if not asked:
         return [title("Sample", look, ("none yet", "$dim"))]
-    newest = samples[-1]
-    prompts = list(dict.fromkeys(sample.prompt for sample in samples))
-    place = f"prompt {prompts.index(newest.prompt) + 1} of {len(prompts)}"
-    room = max(10, look.width - 9)
-    if look.height <= 3:
-        head = f"step {newest.step}, {place}: {f.clean(newest.prompt)}"
-        answer = f.wrap(f.clean(newest.text), room - 1, max(1, look.height - 1))
-        first = title("Sample", look, (f.clip(head, look.width - 11), "$dim"))
-        return [first, *(line(" " * 10, text) for text in answer)]
-    return window(_by_step(samples, newest.prompt, place, look), look)
-
-
-def _by_step(samples: tuple[Sample, ...], prompt: str, place: str, look: Look) -> list[Content]:
-    head = f.clip(f"{place}: {f.clean(prompt)}", look.width - 12)
-    rows = [title("Samples", look, (head, "$dim"))]
+    prompt = asked[state.prompt % len(asked)]
+    place = f"prompt {state.prompt % len(asked) + 1} of {len(asked)}"
     same = [sample for sample in samples if sample.prompt == prompt]
-    lines_each = max(1, (look.height - 1) // max(1, len(same)))
-    for sample in reversed(same):
-        for i, text in enumerate(f.wrap(f.clean(sample.text), max(10, look.width - 13), lines_each) or [f.DASH]):
-            label = f" step {sample.step:>5,}  " if i == 0 else " " * 13
-            rows.append(line((label, "$dim"), text))
+    keys = (
+        line("←→", (" other prompt ", "$dim")) if len(asked) > 1 and (look.width >= 100 or look.focused) else line("")
+    )
+    if look.height <= 3:
+        newest = same[-1]
+        head = f"{_when(newest)}, {place}: {f.clean(prompt)}"
+        answer = f.wrap(f.clean(newest.text), look.width - 10, max(1, look.height - 1)) or [f.DASH]
+        first = title("Sample", look, (f.clip(head, look.width - 11 - keys.cell_length), "$dim"), end=keys)
+        return [first, *(line(" " * 9, text) for text in answer)]
+    head = f.clip(f"{place}: {f.clean(prompt)}", look.width - 14 - keys.cell_length)
+    return [title("Samples", look, (head, "$dim"), end=keys), *_answers(same, look.width, look.height - 1)]
+
+
+def _when(sample: Sample) -> str:
+    return "before training" if sample.step == 0 else f"step {sample.step:,}"
+
+
+def _answers(same: list[Sample], width: int, room: int) -> list[Content]:
+    """The answer before training, then the latest ones below each other, each in as many lines as there is room for."""
+    shown = same if len(same) <= room else ([same[0]] if room > 1 else []) + same[-max(1, room - 1) :]
+    each = max(1, room // max(1, len(shown)))
+    if len(same) > len(shown) or each == 1:
+        each = 1 if len(shown) >= room else each
+    rows = []
+    for sample in shown:
+        for i, text in enumerate(f.wrap(f.clean(sample.text), max(10, width - 13), each) or [f.DASH]):
+            label = ("base" if sample.step == 0 else f"step {sample.step:>5,}") if i == 0 else ""
+            rows.append(line((f" {label:<11} ", "$dim"), text))
     return rows
-
-
-def log_length(state: LiveState) -> int:
-    """Lines of the log."""
-    return len(state.detail.log)
-
-
-def log_pane(state: LiveState, look: Look) -> list[Content]:
-    """The last lines of output.log; scrolling goes up from the end."""
-    log = state.detail.log
-    room = max(1, look.height - 1)
-    end = len(log) - max(0, min(look.scroll, len(log) - room))
-    following = "output.log" if end == len(log) else f"output.log, {len(log) - end} lines up"
-    rows = [title("Log", look, (following, "$dim"))]
-    if not log:
-        empty = "nothing was written yet" if state.detail.run.ended_at is None else "its files are not here"
-        return [*rows, line((f" {empty}", "$dim"))]
-    return rows + [line(f" {f.clean(text)}") for text in log[max(0, end - room) : end]]
 
 
 def event_length(state: LiveState) -> int:
@@ -97,15 +90,18 @@ def checkpoints_pane(state: LiveState, look: Look) -> list[Content]:
     losses = [point.eval_loss for point in points if point.eval_loss is not None]
     best = min(losses, default=None)
     rows = [title("Checkpoints", look, end=line(("eval loss     GiB ", "$dim")))]
+    keep = f.plain(state.detail.spec.get("saving.keep", ""))
     for point in reversed(points):
-        star = "*" if best is not None and point.eval_loss == best else " "
-        about = "removed" if not point.kept else _age(state.now - point.time)
+        is_best = best is not None and point.eval_loss == best
+        about = _age(state.now - point.time) if point.kept else f"removed, keep is {keep}" if keep else "removed"
+        about = f"best, {about}" if is_best else about
         size = point.gib if point.kept else None
         digits = 2 if size is None or size >= 0.095 else 3
-        numbers = f"{f.right(f.number(point.eval_loss), 9)} {f.right(f.number(size, digits), 7)} "
-        rows.append(spread(line(f" {star} {point.step:>6,}   ", (about, "$dim")), line(numbers), look.width))
+        numbers = f"{f.right(loss_text(point.eval_loss), 9)} {f.right(f.number(size, digits), 7)} "
+        start = line(f" {'*' if is_best else ' '} {point.step:>6,}   ", (about, "$dim"))
+        rows.append(spread(start, line(numbers), look.width))
     if not points:
-        rows.append(line((" none yet", "$dim")))
+        rows.append(line((" none yet" if state.detail.run.ended_at is None else " none were saved", "$dim")))
     return window(rows, look)
 
 
@@ -138,6 +134,7 @@ def fact_rows(detail: RunDetail) -> list[tuple[str, str]]:
         ("batch", " ".join(part for part in (batch, length) if part)),
         ("schedule", "  ".join(part for part in (f"lr {rate}" if rate else "", schedule, epochs) if part)),
         ("data", f.clean(run.dataset)),
+        ("parent", f.clean(detail.parent)),
         ("attempt", str(detail.attempt) if detail.attempt > 1 else ""),
         ("tags", ", ".join(f.clean(tag) for tag in detail.tags)),
         ("note", f.clean(detail.note)),
@@ -150,16 +147,18 @@ def facts_pane(state: LiveState, look: Look) -> list[Content]:
     """What the run is made of; with room, every value of the specification with its reason."""
     detail = state.detail
     facts = fact_rows(detail)
-    rows = [title("Run", look, (f.clean(detail.run.id), "$dim"))]
+    keys = line("i", (" everything ", "$dim")) if look.focused else line("")
+    rows = [title("Run", look, (f.clean(detail.run.id), "$dim"), end=keys)]
     rows += [line((f" {name:<9} ", "$dim"), f.clip(value, look.width - 12)) for name, value in facts]
     if look.height > len(rows) + 8 and detail.spec:
-        rows += [line(""), *_spec_rows(detail, look)]
+        rows += [line(""), *spec_rows(detail, look.width)]
     return window(rows, look)
 
 
-def _spec_rows(detail: RunDetail, look: Look) -> list[Content]:
+def spec_rows(detail: RunDetail, width: int) -> list[Content]:
+    """Every field of the specification, with the reason of what the program chose."""
     rows = []
-    room = max(8, look.width - 29)
+    room = max(8, width - 29)
     for path, value in detail.spec.items():
         text, why = f.plain(value), f.clean(detail.reasons.get(path, ""))
         reason = f.clip(why, room - len(text) - 2) if why and len(text) + 8 < room else ""

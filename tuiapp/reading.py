@@ -1,0 +1,71 @@
+"""What the snapshots show of the runs, read from the database only where something has changed."""
+
+from pathlib import Path
+from typing import Any
+
+from engine import paths
+from engine.outcome import last_words
+from engine.store.connection import Connection
+from tuiapp.detail import baseline_detail, run_detail
+from tuiapp.snapshot import RunDetail, RunLine
+from tuiapp.streams import Streams
+from tuiapp.table import Table
+
+LOG_LINES, LOG_BYTES = 1000, 256 << 10
+"""Of the end of output.log."""
+KEPT = 8
+"""Runs of which what was read stays at hand, so that going through runs with [ and ] reads nothing twice."""
+
+Lines = tuple[RunLine, ...]
+
+
+class Reader:
+    """Belongs to the one thread that collects."""
+
+    def __init__(self, database: Path) -> None:
+        self._database = database
+        self._table = Table()
+        self._lines: tuple[Any, Lines] | None = None
+        self._details: dict[tuple[str, bool], tuple[Any, RunDetail]] = {}
+        self._streams: dict[str, Streams] = {}
+
+    def read(
+        self, db: Connection, selected: str | None, baseline: str | None
+    ) -> tuple[Lines, RunDetail | None, RunDetail | None]:
+        """All runs, the selected one in detail, and the baseline as others are compared with it."""
+        version = (id(db), db.execute("PRAGMA data_version").fetchone()[0], db.total_changes)
+        if self._lines is None or self._lines[0] != version or not self._table.complete:
+            self._lines = version, self._table.read(db)
+        line, other = self._table.line(selected), self._table.line(baseline)
+        detail = self._detail(db, version, line, True) if line else None
+        pinned = self._detail(db, version, other, False) if other else None
+        return self._lines[1], detail, pinned
+
+    def _detail(self, db: Connection, version: Any, line: RunLine, whole: bool) -> RunDetail:
+        """`whole`: with everything, not only what others are compared with."""
+        directory = paths.run_directory(self._database, line.id)
+        key = version, line, _log_size(directory) if whole else 0
+        known = self._details.pop((line.id, whole), None)
+        streams = self._streams.pop(line.id, None) or Streams(line.id)
+        if known is None or known[0] != key or not streams.complete:
+            log = last_words(directory, LOG_LINES, LOG_BYTES) if whole else []
+            detail = run_detail(db, line, directory, log, streams) if whole else baseline_detail(db, line, streams)
+            known = key, detail
+        self._details[line.id, whole] = known
+        self._streams[line.id] = streams
+        _forget(self._details)
+        _forget(self._streams)
+        return known[1]
+
+
+def _forget(kept: dict[Any, Any]) -> None:
+    """What was not asked for the longest time."""
+    while len(kept) > KEPT:
+        kept.pop(next(iter(kept)))
+
+
+def _log_size(directory: Path) -> int:
+    try:
+        return (directory / "output.log").stat().st_size
+    except OSError:
+        return 0
