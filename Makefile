@@ -32,6 +32,7 @@ fast: install
 
 bench: install
 	$(BIN)/python -m bench.startup
+	$(BIN)/python -m bench.app
 	$(BIN)/python -m bench.reporting
 	$(BIN)/python -m bench.overhead
 	$(BIN)/python -m bench.vram_published

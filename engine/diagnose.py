@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from engine.health import Finding, GpuMoment, Point, Streams, diagnose
-from engine.spec import flatten
+from engine.nested import flatten
 from engine.store import health, records, runs
 
 Curves = Mapping[str, Sequence[Point]]

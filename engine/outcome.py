@@ -7,12 +7,15 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from engine.events import Attempt, Checkpoint, Exit, Failed, Finished, Started, Stopped, Waiting
 from engine.files import read_records
 from engine.hardware import Gpu
-from engine.spec import RunSpec
 from engine.text import tail
+
+if TYPE_CHECKING:
+    from engine.spec import RunSpec
 
 
 @dataclass(frozen=True)
@@ -149,7 +152,7 @@ def last_words(run_dir: Path, lines: int = 5, within: int = 8192) -> list[str]:
         return []
 
 
-def usable(spec: RunSpec, gpus: Sequence[Gpu]) -> list[Gpu]:
+def usable(spec: "RunSpec", gpus: Sequence[Gpu]) -> list[Gpu]:
     """The cards that the spec and CUDA_VISIBLE_DEVICES (Slurm sets it) allow: all for `auto`, none for `cpu`."""
     devices = spec.compute.devices
     if devices == "cpu":
@@ -162,12 +165,12 @@ def usable(spec: RunSpec, gpus: Sequence[Gpu]) -> list[Gpu]:
     return [g for g in allowed if g.memory_total and (devices == "auto" or g.index in devices)]
 
 
-def cards_needed(spec: RunSpec, usable_cards: int) -> int:
+def cards_needed(spec: "RunSpec", usable_cards: int) -> int:
     """How many cards a run takes: one a process, or all that it may use if its layers are laid over them."""
     return max(1, usable_cards) if spec.compute.sharding == "layers" else spec.compute.processes
 
 
-def smaller_batch(spec: RunSpec, overrides: dict[str, int]) -> dict[str, int] | None:
+def smaller_batch(spec: "RunSpec", overrides: dict[str, int]) -> dict[str, int] | None:
     """Half the micro-batch and twice the accumulation, or None if the least one did not fit either: 1, for KTO 2."""
     micro = overrides.get("training.micro_batch", spec.training.micro_batch or 1)
     accumulation = overrides.get("training.accumulation", spec.training.accumulation or 1)
@@ -179,7 +182,7 @@ def smaller_batch(spec: RunSpec, overrides: dict[str, int]) -> dict[str, int] | 
 
 
 def worker_command(
-    run_dir: Path, spec: RunSpec, attempt: int, resume_from: str, overrides: dict[str, int]
+    run_dir: Path, spec: "RunSpec", attempt: int, resume_from: str, overrides: dict[str, int]
 ) -> list[str]:
     """The worker, under torchrun if it needs several processes. -P: a foreign `engine/` in the directory is no danger."""
     python = [sys.executable, "-P"]

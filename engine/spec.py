@@ -13,23 +13,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 
 from engine.errors import SpecError
 from engine.methods import METHOD_NAMES, METHODS, OPTIMIZERS, SCHEDULES, with_field
+from engine.nested import flatten as flatten
 from engine.text import clean
 
 Format = Literal["preference", "kto", "messages", "sharegpt", "alpaca", "prompt_completion", "text", "prompt"]
 Objective = Literal["sft", "text", "dpo", "kto", "reward", "orpo", "cpo", "grpo"]
 Sharding = Literal["ddp", "fsdp", "zero2", "zero3", "layers"]
 Every = Annotated[int | float, Field(ge=0, description="steps; below 1 a fraction of an epoch; 0 never")]
-
-
-def flatten(raw: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """`{"a": {"b": 1}}` as `{"a.b": 1}`; lists stay whole; an empty section disappears."""
-    flat: dict[str, Any] = {}
-    for key, value in raw.items():
-        if isinstance(value, dict):
-            flat |= flatten(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value
-    return flat
 
 
 class Section(BaseModel):

@@ -1,5 +1,6 @@
 """TuneDeck's app: it owns the newest snapshot and the services; the screens draw and ask by message."""
 
+import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -130,6 +131,7 @@ class TuneDeckApp(TypeAhead):
         self._check_config = check_config
         self._asked_to_stop: set[str] = set()
         self._open_run = open_run
+        self._has_terminal = False
         self._flow: Flow | None = None
         self._begun: tuple[str, float] | None = None
         self._drawn = 0.0
@@ -154,6 +156,7 @@ class TuneDeckApp(TypeAhead):
 
     def on_mount(self) -> None:
         """Look only after the first paint."""
+        self._has_terminal = not self.is_headless and os.isatty(0)
         if self._open_run is not None:
             self.post_message(OpenRun(self._open_run))
         self.call_after_refresh(self._collector.start)
@@ -212,6 +215,11 @@ class TuneDeckApp(TypeAhead):
 
     def on_snapshot_arrived(self, message: SnapshotArrived) -> None:
         """Keep it and draw it; runs that could not be read this time stay as they were."""
+        if self._has_terminal and not os.isatty(
+            0
+        ):  # gone without a hangup, as in a container: Textual would read on and on
+            self.exit()
+            return
         new, old = message.snapshot, self.last
         if new.problem and not new.runs and old is not None:
             new = replace(new, runs=old.runs, detail=old.detail, baseline=old.baseline)

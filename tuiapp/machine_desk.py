@@ -15,7 +15,6 @@ from pathlib import Path
 import psutil
 
 from engine import hardware, leases, tickets, waiting
-from engine.cli_queue import needs
 from engine.errors import TuneDeckError
 from engine.hardware import CardFacts, Gpu, GpuProcess, GpuSample
 from engine.leases import CPU
@@ -175,6 +174,8 @@ class MachineDesk:
         self, queue: Sequence[Ticket], places: Sequence[waiting.Place], held: Sequence[Lease],
         lines: dict[str, LeaseLine], now: float,
     ) -> tuple[QueueLine, ...]:  # fmt: skip
+        from engine.cli_queue import needs  # with all that draws tables
+
         ends = {uuid: lines[lease.run].ends_at for lease in held for uuid in lease.cards}
         awaited = waiting.expected(queue, places, ends, now)
         labels = {place.uuid: place.label for place in places}

@@ -13,21 +13,33 @@ from tuiapp.app import Services as ServicesProtocol
 from tuiapp.app import TuneDeckApp
 
 if TYPE_CHECKING:
+    from tuiapp.looking import Look
     from tuiapp.services import Services
+    from tuiapp.snapshot import Snapshot
 
 
 class LateServices:
-    """`Services` whose modules (pydantic, SQLite, NVML) are imported when the first of its methods is called."""
+    """`Services` whose modules are imported when the first of its methods is called: for a look fewer than for the rest."""
 
     def __init__(self, database: Path) -> None:
         self._database = database
         self.drafts = database.parent / "drafts"  # known without the rest
 
     @functools.cached_property
+    def _look(self) -> "Look":
+        from tuiapp.looking import Look
+
+        return Look(self._database)
+
+    @functools.cached_property
     def _services(self) -> "Services":
         from tuiapp.services import Services
 
-        return Services(self._database)
+        return Services(self._database, self._look)
+
+    def snapshot(self, selected: str | None, baseline: str | None = None) -> "Snapshot":
+        """Everything as it is now."""
+        return self._look.snapshot(selected, baseline)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._services, name)

@@ -9,7 +9,6 @@ import functools
 import os
 import re
 import threading
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,19 +16,16 @@ from engine import catalog, demo, hardware, launch, leases, tickets
 from engine.defaults import beneath, of_config
 from engine.errors import RunError, TuneDeckError
 from engine.models import known_models, on_this_machine
-from engine.reconcile import reconcile
 from engine.spec import RunSpec, parse
 from engine.store import plans, runs
-from engine.store.connection import BUSY_SECONDS, Connection, DatabaseError, is_locked, open_database, writable
+from engine.store.connection import Connection, DatabaseError, open_database
 from tuiapp.data_snapshot import Browsed, DataCounts, DataPage, RowsSeen
 from tuiapp.draft import RunDraft
-from tuiapp.machine_desk import MachineDesk
+from tuiapp.looking import Look
 from tuiapp.model_values import FitRow, ModelLine, ModelPage
-from tuiapp.reading import Reader
 from tuiapp.review_values import ReviewPage
 from tuiapp.snapshot import (
     CardPlan,
-    Machine,
     NewRun,
     PlanChoice,
     PlanPage,
@@ -49,9 +45,6 @@ if TYPE_CHECKING:
     from tuiapp.reviewing import Desk as ReviewDesk
     from tuiapp.reviewing import Question
 
-PATIENCE = 1.0
-"""Seconds that a look waits for a database that another program holds: the next look is not far."""
-LOCKED = "Another program holds the database: what is shown is from before. Runs go on and lose nothing."
 LOOKED_AT = 8
 """Data sets, or ways to filter one, that are kept at hand."""
 REVIEWED = 4
@@ -64,13 +57,12 @@ HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 class Services:
     """The engine behind one database."""
 
-    def __init__(self, database: Path) -> None:
+    def __init__(self, database: Path, look: Look | None = None) -> None:
+        """`look`: one that there is already."""
         self.database = database
         self.drafts = database.parent / "drafts"
+        self._look = look or Look(database)
         self._local = threading.local()  # an SQLite connection belongs to the thread that made it
-        self._reader = Reader(database)
-        self._file: tuple[int, int] | None = None
-        """Device and inode of the database that was read."""
         self._desks: dict[tuple[str, str], Desk] = {}
         self._request: tuple[Any, Request] | None = None
         self._looked: dict[str, DataDesk] = {}
@@ -79,15 +71,15 @@ class Services:
 
     @functools.cached_property
     def _hardware(self) -> hardware.Hardware:
-        return hardware.probe()
+        return self._look.hardware
 
     @functools.cached_property
     def _sampler(self) -> hardware.Sampler:
-        return hardware.Sampler()
+        return self._look.sampler
 
-    def _db(self, patience: float = BUSY_SECONDS) -> Connection:
+    def _db(self) -> Connection:
         if getattr(self._local, "db", None) is None:
-            self._local.db = open_database(self.database, patience=patience)
+            self._local.db = open_database(self.database)
         db: Connection = self._local.db
         return db
 
@@ -96,42 +88,7 @@ class Services:
 
         A database that cannot be read is a sentence.
         """
-        machine, place = self._machine(), str(self.database)
-        if not self._is_there():
-            gone = (
-                f"The database is gone, moved or deleted; runs at work go on: {self.database}" if self._file else None
-            )
-            return Snapshot(machine, place, time.time(), problem=gone)
-        can_write = writable(self.database)
-        try:
-            if can_write:
-                with contextlib.suppress(DatabaseError):  # a locked or full database can still be read
-                    reconcile(self._db(PATIENCE), self.database)
-            lines, detail, pinned = self._reader.read(self._db(PATIENCE), selected, baseline)
-        except (TuneDeckError, DatabaseError) as error:
-            self._local.db = None
-            problem = LOCKED if is_locked(error) else str(error)
-            return Snapshot(machine, place, time.time(), problem=problem, read_only=not can_write)
-        return Snapshot(machine, place, time.time(), lines, detail, pinned, read_only=not can_write)
-
-    def _is_there(self) -> bool:
-        """Whether the database is there; what was read of another file in its place is forgotten."""
-        try:
-            found = self.database.stat()
-        except OSError:
-            return False
-        if self._file not in (None, (found.st_dev, found.st_ino)):
-            self._local.db, self._reader = None, Reader(self.database)
-            self._machine_desk.forget()
-        self._file = found.st_dev, found.st_ino
-        return True
-
-    @functools.cached_property
-    def _machine_desk(self) -> MachineDesk:
-        return MachineDesk(self._hardware, self._sampler, self.database)
-
-    def _machine(self) -> Machine:
-        return self._machine_desk.look()
+        return self._look.snapshot(selected, baseline)
 
     def hold(self, card: str, held: bool) -> None:
         """Hold a card back from queued runs, by UUID, or give it free. Raises RunError."""

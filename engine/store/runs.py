@@ -3,19 +3,22 @@
 import json
 import sqlite3
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from engine.errors import RunError
 from engine.events import finite
-from engine.spec import RunSpec, flatten
+from engine.nested import flatten
 from engine.text import clean
+
+if TYPE_CHECKING:
+    from engine.spec import RunSpec
 
 Row = dict[str, Any]
 ACTIVE = ("queued", "starting", "running", "stopping")
 _JSON = ("spec", "plan", "environment", "tags")
 
 
-def insert(db: sqlite3.Connection, run_id: str, spec: RunSpec, plan: Any, host: str, created_at: float) -> None:
+def insert(db: sqlite3.Connection, run_id: str, spec: "RunSpec", plan: Any, host: str, created_at: float) -> None:
     """Record a new run as queued, with its parameters."""
     raw = spec.model_dump(mode="json")
     db.execute(
@@ -28,7 +31,7 @@ def insert(db: sqlite3.Connection, run_id: str, spec: RunSpec, plan: Any, host: 
     db.executemany("INSERT INTO params VALUES (?, ?, ?)", [(run_id, p, _param(v)) for p, v in flatten(raw).items()])
 
 
-def dataset_name(spec: RunSpec) -> str:
+def dataset_name(spec: "RunSpec") -> str:
     """The last part of the path; of several, joined."""
     paths = [spec.data.path] if isinstance(spec.data.path, str) else [one.path for one in spec.data.path]
     return " + ".join(path.rstrip("/").rsplit("/", 1)[-1] for path in paths)

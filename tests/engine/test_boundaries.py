@@ -48,6 +48,10 @@ def test_the_first_paint_waits_for_no_database() -> None:
     assert not imported_by(["tuiapp.app"]) & (HEAVY | {"sqlite3", "sqlite_utils", "pynvml", "psutil"})
 
 
+def test_the_first_look_waits_for_no_specification() -> None:
+    assert not imported_by(["tuiapp.looking"]) & (HEAVY | {"pydantic", "yaml", "sqlite_utils"})
+
+
 @pytest.mark.parametrize("package", ["engine", "tuiapp"])
 def test_no_module_has_the_name_of_one_in_the_standard_library(package: str) -> None:
     ours = {name.rpartition(".")[2] for name in modules(package)} - {"__main__"}

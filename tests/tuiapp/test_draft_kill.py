@@ -64,3 +64,11 @@ def test_a_draft_survives_kill_9(tmp_path: Path) -> None:
     wait_for(lambda: b"64 kept" in second.output.replace(b"\x1b[1m", b"") or b"rows.jsonl" in second.output, 60)
     second.kill()
     assert load(file) == draft
+
+
+def test_the_app_ends_with_its_terminal(tmp_path: Path) -> None:
+    """Also where nobody sends it a hangup, as in a container."""
+    terminal = Terminal(tmp_path / "experiments.db")
+    wait_for(lambda: b"No runs yet" in terminal.output)
+    os.close(terminal.master)
+    assert terminal.process.wait(30) == 0

@@ -272,7 +272,7 @@ async def test_everything_nvml_tells(size: Size) -> None:
         await opened(deck)
         await deck.press("i")
         await deck.shows(
-            "GPU 0   NVIDIA H100 80GB HBM3", "VBIOS", "96.00.74.00.01", "slows down at", "driver", "process 51822"
+            "GPU 0 NVIDIA H100 80GB HBM3", "VBIOS", "96.00.74.00.01", "slows down at", "driver", "process 51822"
         )
         await deck.press("escape")
         await deck.until(lambda: deck.place == "MachineScreen")

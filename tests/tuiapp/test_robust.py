@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import psutil
 import pytest
 from textual import events
 from textual.widgets import Input
@@ -20,11 +19,12 @@ from tests.tuiapp.conftest import Driver, running
 from tests.tuiapp.fakes import RTX_4090, FakeServices, Planner
 from tests.tuiapp.wizard import LLAMA, kept, write_rows
 from tuiapp.draft import STEPS
-from tuiapp.services import LOCKED, Services
+from tuiapp.looking import LOCKED
+from tuiapp.services import Services
 from tuiapp.snapshot import Snapshot
 
 EXAMPLE = Path(__file__).parent.parent.parent / "experiments.db.example"
-SIZES = [(20, 5), (1, 1), (40, 12), (1, 50), (200, 60), (300, 1)]
+SIZES = [(20, 5), (1, 1), (40, 12), (300, 1)]
 BEFORE = (80, 24)
 
 PLACES: dict[str, tuple[str, ...]] = {
@@ -73,7 +73,7 @@ async def test_any_screen_at_any_size_and_back(name: str, tmp_path: Path) -> Non
             for size in SIZES:
                 await deck.pilot.resize_terminal(*size)
                 await deck.until(lambda size=size: fits(deck, size))  # type: ignore[misc]
-                await deck.press("tab", "j", "down", "k", "up")
+                await deck.press("tab", "j", "k")
             await deck.pilot.resize_terminal(*BEFORE)
             if name not in ("CommandPalette", "filter"):
                 await deck.until(lambda: deck.text(keys).strip())
@@ -122,7 +122,7 @@ async def test_a_megabyte_is_cut_where_nothing_is_that_long(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("name", PLACES)
 async def test_ascii_has_no_other_character_on_any_screen(name: str, tmp_path: Path) -> None:
-    for size in (BEFORE, (160, 48), (40, 12)):
+    for size in ((160, 48), (40, 12)):
         with draft(name, tmp_path, FakeServices(planner=Planner(RTX_4090))) as services:
             async with running(services, size, ascii=True) as deck:
                 await deck.until(lambda: "support-lora-r16" in deck.screen())
@@ -220,7 +220,7 @@ async def test_a_database_that_is_deleted_and_another_in_its_place(example: Path
 
 def test_a_database_that_can_only_be_read(example: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # root may write everywhere, so the question is answered as for others; the connection is really read-only
-    monkeypatch.setattr("tuiapp.services.writable", lambda _: False)
+    monkeypatch.setattr("tuiapp.looking.writable", lambda _: False)
     monkeypatch.setattr("engine.store.connection.writable", lambda _: False)
     before = example.read_bytes()
     look = Services(example).snapshot(None)
@@ -275,22 +275,21 @@ def test_no_color_sends_none(example: Path) -> None:
         assert not any(sign in terminal.seen for sign in (b"38;5", b"48;5", b"38;2", b"48;2"))
 
 
-@pytest.mark.parametrize("how", ["hang up", "close"])
-def test_closing_the_terminal_leaves_the_run_alone(deck: Deck, tiny_model: Path, rows: Path, how: str) -> None:
-    sets = ("training.max_steps=400", "evaluation.every=0", "data.validation=0", "training.epochs=50", "run.name=alone")
+def test_closing_the_terminal_leaves_the_run_alone(deck: Deck, tiny_model: Path, rows: Path) -> None:
+    sets = ("training.max_steps=800", "evaluation.every=0", "data.validation=0", "training.epochs=99", "run.name=alone")
     run = deck.start(tiny_model, rows, *sets)
     wait_for(lambda: run.step() > 0, 120)
-    with app_on(deck.database, shows="alone") as terminal:
-        terminal.send("\r")
-        terminal.until("step ")
-        process = psutil.Process(terminal.pid)
-        if how == "hang up":
-            process.send_signal(signal.SIGHUP)
-            wait_for(lambda: terminal.ended() or (terminal.read(0.1) and False), 20)
-            assert b"Traceback" not in terminal.seen
-        else:
-            terminal.hang_up()
-            wait_for(terminal.ended, 20)
-    step = run.step()
-    wait_for(lambda: run.step() > step or run.row()["status"] == "finished", 60)
-    assert run.row()["status"] in ("running", "finished")
+    for closed in (False, True):
+        with app_on(deck.database, shows="alone") as terminal:
+            terminal.send("\r")
+            terminal.until("step ")
+            if closed:
+                terminal.hang_up()
+                wait_for(terminal.ended, 20)
+            else:
+                terminal.process.send_signal(signal.SIGHUP)
+                wait_for(lambda: terminal.ended() or (terminal.read(0.1) and False), 20)
+                assert b"Traceback" not in terminal.seen
+        step = run.step()
+        wait_for(lambda step=step: run.step() > step or run.row()["status"] == "finished", 60)  # type: ignore[misc]
+        assert run.row()["status"] in ("running", "finished")

@@ -17,8 +17,6 @@ def facts_screen(heading: str, facts: Sequence[tuple[str, str]]) -> WordsScreen:
 
 
 def _rows(facts: Sequence[tuple[str, str]], room: int) -> list[Content]:
+    facts = [(f.clean(name), f.clean(value)) for name, value in facts]
     wide = min(max((len(name) for name, _ in facts), default=0), room // 2)
-    return [
-        line((f"{f.left(name, wide)}  ", "$dim"), f.clip(f.clean(value), max(1, room - wide - 2)))
-        for name, value in facts
-    ]
+    return [line((f"{f.left(name, wide)}  ", "$dim"), f.clip(value, max(1, room - wide - 2))) for name, value in facts]
