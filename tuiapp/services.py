@@ -7,7 +7,6 @@ import contextlib
 import dataclasses
 import functools
 import os
-import re
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,7 +50,6 @@ REVIEWED = 4
 """Runs that were about to start and are kept at hand."""
 PLANS = 32
 """Plans that are kept at hand."""
-HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 class Services:
