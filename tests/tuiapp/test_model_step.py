@@ -34,7 +34,8 @@ from tuiapp.draft import DATA, GOAL, MODEL, PLAN, REVIEW, RunDraft
 from tuiapp.model_values import CardColumn, Fit, ModelLine, ModelPage
 from tuiapp.screens import model_step
 from tuiapp.screens.model_step import ModelField, ModelStep
-from tuiapp.widgets.model_panes import ModelState, about_pane, list_pane, status_words
+from tuiapp.widgets.model_list import ModelState, list_pane
+from tuiapp.widgets.model_panes import about_pane, status_words
 from tuiapp.widgets.pane import Look
 
 Size = tuple[int, int]

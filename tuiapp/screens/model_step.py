@@ -19,18 +19,8 @@ from tuiapp.model_values import HUB, ORDERS, FitRow, ModelLine, ModelPage
 from tuiapp.screens.wizard import StepField, WizardStep
 from tuiapp.screens.words import WordsScreen
 from tuiapp.widgets.keys import changed, keys_line, named
-from tuiapp.widgets.model_panes import (
-    ModelState,
-    about_pane,
-    count_line,
-    first_row,
-    fits_pane,
-    hints_pane,
-    inspect_lines,
-    list_pane,
-    note_pane,
-    status_line,
-)
+from tuiapp.widgets.model_list import ModelState, count_line, first_row, list_pane, note_pane
+from tuiapp.widgets.model_panes import about_pane, fits_pane, hints_pane, inspect_lines, status_line
 from tuiapp.widgets.pane import FocusPane, Pane
 from tuiapp.widgets.rows import Rows, line
 
