@@ -276,6 +276,8 @@ def test_no_color_sends_none(example: Path) -> None:
 
 
 def test_closing_the_terminal_leaves_the_run_alone(deck: Deck, tiny_model: Path, rows: Path) -> None:
+    # under nohup it is ignored, and the app would inherit that
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     sets = ("training.max_steps=800", "evaluation.every=0", "data.validation=0", "training.epochs=99", "run.name=alone")
     run = deck.start(tiny_model, rows, *sets)
     wait_for(lambda: run.step() > 0, 120)
