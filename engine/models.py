@@ -17,7 +17,6 @@ from engine.gguf_header import read_header
 from engine.text import clean
 
 HUB_SECONDS = 10
-TEMPLATE_HINT = "Choose one with --set data.template=chatml, or take the -Instruct model."
 
 
 @dataclass(frozen=True)

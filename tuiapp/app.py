@@ -306,11 +306,11 @@ class TuneDeckApp(TypeAhead):
         self._enter(Flow(self.services, drafts.load(file) or RunDraft(), file))
 
     def begin_anew(self) -> None:
-        """The wizard with an empty draft in the place of the one that is shown."""
+        """Forget the draft that is shown. Of a fork the wizard goes back to what was kept of a new run."""
         if self._flow is not None:
             self._flow.end()
             self.pop_screen()
-        self._enter(Flow(self.services, RunDraft(), self.services.drafts / "new.json"))
+        self.open_wizard()
 
     def _enter(self, flow: Flow) -> None:
         from tuiapp.screens.steps import step_screen  # not needed for the first paint

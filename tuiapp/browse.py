@@ -1,6 +1,7 @@
 """Files to choose data from: what can follow a text that is typed as a path."""
 
 import os
+from os.path import commonprefix
 from pathlib import Path
 
 from tuiapp.data_snapshot import Browsed, FileLine
@@ -13,16 +14,22 @@ BEGINNING = 4096
 
 
 def browse(text: str) -> Browsed:
-    """Data files first, then directories, then the rest; hidden ones only when asked for. Never raises."""
+    """The first of the files, and how the one that is named begins. Never raises."""
+    files = listed(text)
+    common = commonprefix([one.path for one in files])  # noqa: RUF071  by character is what completion means
+    return Browsed(tuple(files[:MOST]), max(0, len(files) - MOST), common, preview(text))
+
+
+def listed(text: str) -> list[FileLine]:
+    """What goes on from a text: data files first, then directories, then the rest; hidden ones only when asked for."""
     folder, name = os.path.split(text)
     try:
         entries = [one for one in os.scandir(Path(folder or ".").expanduser()) if _fits(one.name, name)]
     except (OSError, ValueError):
-        return Browsed()
-    files = sorted(
+        return []
+    return sorted(
         (_file(folder, one) for one in entries), key=lambda one: (not one.is_data, not one.path.endswith("/"), one.path)
     )
-    return Browsed(tuple(files[:MOST]), max(0, len(files) - MOST), preview(text))
 
 
 def _fits(name: str, start: str) -> bool:

@@ -161,5 +161,7 @@ class Browsed:
     files: tuple[FileLine, ...] = ()
     more: int = 0
     """How many there are beside those."""
+    common: str = ""
+    """As far as all of them agree."""
     preview: tuple[str, ...] = ()
     """The first lines of the file that the text names."""

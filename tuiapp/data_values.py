@@ -211,18 +211,3 @@ class DataDraft:
     def filters(self) -> tuple[tuple[str, Any], ...]:
         """What changes the rows themselves, so that they have to be looked at again."""
         return tuple((path, value) for path, value in self.chosen.items() if path.startswith("data."))
-
-
-def in_words(chosen: Sequence[tuple[str, Any]]) -> str:
-    """What was chosen, as the form says it: duplicates dropped, max length 512."""
-    return ", ".join(_in_words(path, value) for path, value in chosen)
-
-
-def _in_words(path: str, value: Any) -> str:
-    if path == MAX_LENGTH:
-        return f"max length {value:,}"
-    if path == LONG_ROWS:
-        return f"long rows {value}"
-    if path == DUPLICATES:
-        return "duplicates dropped" if value == "exact" else "duplicates and near ones dropped"
-    return f"{path.rpartition('.')[2]} dropped"

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tuiapp.data_values import MAX_LENGTH, DataDraft
+from tuiapp.goals import GOALS, QUESTIONS
 from tuiapp.plan_values import Draft
 from tuiapp.snapshot import NewRun, PlanChoice
 
@@ -132,6 +133,10 @@ def load(file: Path) -> RunDraft | None:
     usual = RunDraft()
     known = {one.name: getattr(usual, one.name) for one in fields(RunDraft)}
     if not isinstance(raw, dict) or any(type(raw[name]) is not type(known[name]) for name in raw.keys() & known.keys()):
+        return None
+    if len(raw.get("answers", usual.answers)) != len(QUESTIONS) or raw.get("goal", usual.goal) not in {
+        g.key for g in GOALS
+    }:
         return None
     return RunDraft(**{name: value for name, value in raw.items() if name in known})
 

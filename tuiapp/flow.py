@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from tuiapp import draft as drafts
 from tuiapp.data_snapshot import DataCounts, DataPage
-from tuiapp.draft import STEPS, RunDraft
+from tuiapp.draft import RunDraft
 from tuiapp.model_values import ModelPage
 from tuiapp.snapshot import PlanChoice, PlanPage
 
@@ -65,6 +65,9 @@ class Flow:
                 self.kept, self.unsaved = True, ""
             except OSError as error:
                 self.unsaved = error.strerror or str(error)
+            with self._lock:
+                if self._ended:  # while this was written
+                    drafts.drop(self.file)
 
     def end(self) -> None:
         """The run has started, or the draft is given up."""
@@ -88,8 +91,3 @@ class Flow:
         """Accepted."""
         if step not in self.draft.passed:
             self.draft.passed = sorted([*self.draft.passed, step])
-
-
-def step_name(step: int) -> str:
-    """` 3 Data`."""
-    return f"{step + 1} {STEPS[step]}"

@@ -113,22 +113,6 @@ class Draft:
     past: list[dict[str, Any]] = field(default_factory=list)
     """`chosen` before each change, for undo."""
     choice: PlanChoice | None = None
-    here: bool = False
-    """Whether that choice is for this machine."""
-
-    @property
-    def settled(self) -> PlanChoice | None:
-        """What a run here would be started with, if something was chosen."""
-        return self.choice if self.here and self.past else None
-
-    def settles(self, form: NewRun) -> bool:
-        """Whether what was chosen is for this form."""
-        return (
-            self.settled is not None
-            and self.form is not None
-            and (self.form.model, self.form.data) == (form.model, form.data)
-            and kind_of(self.settled.values.method) == form.method
-        )
 
     def open(self, form: NewRun) -> None:
         """Go on with what was chosen for the same model and data, with the form's method; else begin anew."""

@@ -6,7 +6,6 @@ Everything here may block; the app calls it from threads only.
 import contextlib
 import dataclasses
 import functools
-import os
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -186,15 +185,9 @@ class Services:
 
     def complete_path(self, text: str) -> list[str]:
         """Paths that begin with this text; directories end in a slash, hidden ones stay hidden unless asked for."""
-        folder, name = os.path.split(text)
-        try:
-            entries = sorted(os.scandir(Path(folder or ".").expanduser()), key=lambda e: e.name)
-        except OSError:
-            return []
-        fitting = [
-            e for e in entries if e.name.startswith(name) and (name.startswith(".") or not e.name.startswith("."))
-        ]
-        return [os.path.join(folder, e.name) + ("/" if e.is_dir() else "") for e in fitting[:50]]
+        from tuiapp.browse import listed
+
+        return [one.path for one in listed(text)]
 
     def models(self) -> list[str]:
         """Models that are on this machine."""
@@ -348,7 +341,7 @@ class Services:
         if not form.data or not on_this_machine(form.model):
             return None, ""
         try:
-            prepared = launch.prepare(_spec(form), history=self._history(), goal=form.goal)
+            prepared = self._prepared(_sections(form), form.goal, self._history())
             launch.check_room(self.database, prepared)
         except TuneDeckError as error:
             return None, f"{error.title}: {error.message} {error.hint}"

@@ -9,7 +9,7 @@ from engine.models import ModelFacts, inspect_model
 from engine.planner.plan import Request
 from engine.planner.rules import Goal
 from engine.planner.shape import Shape, UnknownArchitecture, shape
-from engine.spec import RunSpec, apply_sets, parse
+from engine.spec import RunSpec, apply_sets
 
 if TYPE_CHECKING:
     from engine.data.scan import Report
@@ -18,13 +18,9 @@ NO_DATA = "your-data.jsonl"
 """Stands in a planned specification where no data was named."""
 
 
-def plan_spec(model: str, data: str | None, flags: dict[str, Any], sets: list[str]) -> RunSpec:
-    """The specification that the flags of `tunedeck plan` describe; what they leave open stays open. Raises SpecError."""
-    return parse(plan_sections(model, data, flags, sets))
-
-
 def plan_sections(model: str, data: str | None, flags: dict[str, Any], sets: list[str]) -> dict[str, Any]:
-    """The same, unchecked. Raises SpecError for a --set that cannot be read."""
+    """What the flags of `tunedeck plan` describe, unchecked; what they leave open stays open. Raises SpecError for a --set
+    that cannot be read."""
     kind = flags.get("method")
     variant = kind if kind in VARIANTS else None
     targets = flags.get("targets")

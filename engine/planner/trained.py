@@ -13,8 +13,6 @@ from engine.spec import MethodSpec, RunSpec
 
 NF4_BLOCK, DOUBLE_BLOCK = 64, 256
 """Weights that share one absmax; absmaxes that share one fp32 scale (bitsandbytes' defaults)."""
-SMALL_TENSOR = 4096
-"""8-bit optimizers keep tensors of fewer elements in fp32 (bitsandbytes' min_8bit_size)."""
 
 
 @dataclass(frozen=True)

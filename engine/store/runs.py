@@ -120,13 +120,6 @@ def set_fields(db: sqlite3.Connection, run_id: str, **fields: Any) -> None:
     db.execute(f"UPDATE runs SET {names} WHERE id = ?", (*values, run_id))
 
 
-def set_running(db: sqlite3.Connection, run_id: str, time: float) -> None:
-    """A worker reports: the run began (at its first one), and runs unless somebody already asked it to stop."""
-    db.execute(
-        "UPDATE runs SET started_at = coalesce(started_at, ?), status = iif(status IN ('queued', 'starting'), 'running',"
-        " status) WHERE id = ?", (time, run_id))  # fmt: skip
-
-
 def add_environment(db: sqlite3.Connection, run_id: str, found: Row) -> None:
     """Add to the run's environment, part by part: what was there before and is not in `found` stays."""
     db.execute(

@@ -15,7 +15,6 @@ from engine.worker.load import quantization
 
 bnb: Any = bitsandbytes
 _ops = torch.ops.bitsandbytes
-BLOCK = 256  # absmax of absmax, and of 8-bit optimizer states
 
 
 def quantise(model: Any, spec: RunSpec, dtype: torch.dtype) -> None:

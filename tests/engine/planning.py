@@ -5,7 +5,9 @@ from typing import Any
 from engine import catalog
 from engine.cards import Cards
 from engine.models import ModelFacts
+from engine.planner.ask import plan_sections
 from engine.planner.shape import shape
+from engine.spec import RunSpec, parse
 
 LLAMA_8B: dict[str, Any] = {
     "model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_size": 4096, "intermediate_size": 14336,
@@ -30,3 +32,8 @@ def facts(config: dict[str, Any]) -> ModelFacts:
 def card(key: str, count: int = 1) -> Cards:
     known = catalog.cards()[key]
     return Cards(count, known.name, known.memory, known)
+
+
+def plan_spec(model: str, data: str | None, flags: dict[str, Any], sets: list[str]) -> RunSpec:
+    """The specification that the flags of `tunedeck plan` describe."""
+    return parse(plan_sections(model, data, flags, sets))

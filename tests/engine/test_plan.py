@@ -12,9 +12,9 @@ import pytest
 from engine import cli
 from engine.compatibility import VARIANTS
 from engine.methods import METHODS
-from engine.planner.ask import NO_DATA, plan_spec
+from engine.planner.ask import NO_DATA
 from engine.spec import parse
-from tests.engine.planning import LLAMA_8B
+from tests.engine.planning import LLAMA_8B, plan_spec
 from tests.helpers import Deck
 from tests.traced import LLAMA
 

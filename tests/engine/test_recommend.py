@@ -14,7 +14,6 @@ from engine.errors import NoFit
 from engine.methods import METHODS
 from engine.planner import rules
 from engine.planner.adapters import CHECKED
-from engine.planner.ask import plan_spec
 from engine.planner.decide import known_of, rows_a_step
 from engine.planner.memory import GIB
 from engine.planner.plan import HEADROOM, Plan, Request, method_name, nearest_hint, verdict
@@ -23,7 +22,7 @@ from engine.planner.rules import Goal
 from engine.planner.shape import shape
 from engine.spec import RunSpec, flatten, parse
 from tests import traced
-from tests.engine.planning import LLAMA_8B, SMOLLM2, facts
+from tests.engine.planning import LLAMA_8B, SMOLLM2, facts, plan_spec
 
 LLAMA_70B = LLAMA_8B | {
     "hidden_size": 8192, "intermediate_size": 28672, "num_hidden_layers": 80, "num_attention_heads": 64,

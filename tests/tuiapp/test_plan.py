@@ -12,7 +12,7 @@ from engine.cards import parse_gpu
 from engine.errors import TuneDeckError
 from engine.hardware import Gpu
 from engine.methods import METHODS as ALL_METHODS
-from engine.planner.ask import NO_DATA, plan_spec, prepare_request
+from engine.planner.ask import NO_DATA, prepare_request
 from engine.planner.calibrate import PastRun
 from engine.planner.costs import changed, what_if
 from engine.planner.plan import Plan
@@ -360,7 +360,7 @@ def test_every_method_can_be_planned(engine: Plan) -> None:
 @pytest.mark.parametrize("kind", [*ALL_METHODS, "rslora", "pissa", "lora+"])
 def test_a_specification_with_any_method_has_its_page(kind: str) -> None:
     """A method that the page's own list does not have stays what it is, with what it has."""
-    spec = plan_spec(LLAMA, None, {"method": kind}, [])
+    spec = parse({"model": {"path": LLAMA}, "data": {"path": NO_DATA}, "method": {"kind": kind}})
     plan = recommend(prepare_request(spec, "a100-80gb", data=False))
     desk = desk_of(plan)
     page = planning.page_of(desk)

@@ -1,15 +1,19 @@
 """The wizard's way: forwards, backwards, away and back, and what its first, third and fourth step settle."""
 
 import asyncio
+import threading
 from pathlib import Path
 
 import pytest
 from textual import events
 
+from tests.helpers import wait_for
 from tests.tuiapp.conftest import running
 from tests.tuiapp.fakes import RTX_4090, FakeServices, Planner
 from tests.tuiapp.wizard import LLAMA, at_step, draft_of, kept, until_kept, write_rows
 from tuiapp.draft import DATA, GOAL, MODEL, PLAN, REVIEW, TRAINING, RunDraft, load, save
+from tuiapp.flow import Flow
+from tuiapp.messages import ForkAsked
 from tuiapp.snapshot import NewRun
 
 Size = tuple[int, int]
@@ -222,8 +226,6 @@ async def test_keys_stay_in_their_order() -> None:
 
 
 async def test_a_fork_has_the_parents_settings_and_the_remedy() -> None:
-    from tuiapp.messages import ForkAsked
-
     services = gpu_box()
     async with running(services) as deck:
         deck.app.post_message(ForkAsked("mbx2k1", (("training.learning_rate", 1e-4), ("training.micro_batch", 8))))
@@ -258,7 +260,9 @@ def test_a_draft_is_kept_as_it_was(tmp_path: Path) -> None:
     assert (tmp_path / "drafts" / "new.json").stat().st_mode & 0o777 == 0o600
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"step": "x"}', '{"rows": 3}', "\x00"])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", '{"step": "x"}', '{"rows": 3}', '{"goal": "fun"}', '{"answers": [null]}', "\x00"]
+)
 def test_a_draft_that_cannot_be_read_is_none(tmp_path: Path, text: str) -> None:
     (tmp_path / "new.json").write_text(text)
     assert load(tmp_path / "new.json") is None
@@ -275,3 +279,32 @@ def test_another_method_takes_nothing_of_the_parents() -> None:
     draft = RunDraft(model="a", data="d", parent="p", given={"method.kind": "lora", "method.dropout": 0.1, "training.seed": 3},
                      settled={"method.kind": "full"})  # fmt: skip
     assert dict(draft.form().chosen) == {"training.seed": 3, "method.kind": "full"}
+
+
+async def test_beginning_anew_from_a_fork_keeps_the_draft_of_a_new_run(rows: Path) -> None:
+    services = kept(gpu_box(), model=LLAMA, data=str(rows), step=GOAL)
+    async with running(services) as deck:
+        deck.app.post_message(ForkAsked("mbx2k1"))
+        await at_step(deck, REVIEW)
+        await deck.press("D", "D")
+        await at_step(deck, GOAL)
+        await deck.shows("Llama-3.1-8B", "rows.jsonl")
+        assert [file.name for file in services.drafts.iterdir()] == ["new.json"]
+
+
+def test_a_draft_that_ended_while_it_was_written_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slowly(file: Path, draft: RunDraft) -> None:
+        begun.set()
+        go_on.wait(20)
+        save(file, draft)
+
+    monkeypatch.setattr("tuiapp.draft.save", slowly)
+    flow = Flow(gpu_box(), RunDraft(model="m"), tmp_path / "new.json")
+    flow.save()
+    assert begun.wait(20)
+    flow.end()
+    go_on.set()
+    wait_for(lambda: not [one for one in threading.enumerate() if one.name == "draft"], 20)
+    assert not (tmp_path / "new.json").exists()

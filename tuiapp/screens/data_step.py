@@ -108,7 +108,8 @@ class DataStep(WizardStep, DataScreen):
             rest = Region(0, top + 2 - narrow, width, height - top - 5 + 2 * narrow)
             return own | ({"browse": rest} if rest.height > 0 else {})
         page = DataScreen.places(self, width, height) | own
-        page.pop("epoch", None) if not narrow and page.get("epoch", Region()).y == height - 3 else None
+        if not narrow and page.get("epoch", Region()).y == height - 3:
+            page.pop("epoch")
         return page
 
     def draw(self) -> None:
@@ -182,7 +183,7 @@ class DataStep(WizardStep, DataScreen):
         if self._wait_for_files(self.action_take_file):
             return
         files = self._files.found.files
-        chosen = files[self._files.at].path if self._files.at is not None and files else self._files.common
+        chosen = files[self._files.at].path if self._files.at is not None and files else self._files.found.common
         if chosen and chosen != self.query_one(FileField).value:
             self._type(chosen)
         elif not chosen:

@@ -4,15 +4,14 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from textual import events
-from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.content import Content
-from textual.screen import ModalScreen
 
 from engine.errors import TuneDeckError
 from tuiapp import format as f
 from tuiapp.glyphs import CURSOR
-from tuiapp.widgets.rows import Rows, fit, line
+from tuiapp.screens.box import BoxScreen
+from tuiapp.widgets.rows import line
 
 WIDTH = 66
 
@@ -26,7 +25,7 @@ class Answer:
     key: str = ""
 
 
-class AskScreen(ModalScreen[str]):
+class AskScreen(BoxScreen[str]):
     """A question; the first answer changes nothing and is what Esc means."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -43,15 +42,6 @@ class AskScreen(ModalScreen[str]):
         self._answers = answers
         self._at = 0
 
-    def compose(self) -> ComposeResult:
-        """The framed box and, in the last row, its keys."""
-        yield Rows(id="dialog")
-        yield Rows(id="dialog-keys")
-
-    def on_resize(self, _: events.Resize) -> None:
-        """Draw for the room there is."""
-        self._draw()
-
     def on_key(self, event: events.Key) -> None:
         """The key of an answer answers."""
         for answer in self._answers:
@@ -62,7 +52,7 @@ class AskScreen(ModalScreen[str]):
     def action_move(self, by: int) -> None:
         """To the next or previous answer."""
         self._at = max(0, min(len(self._answers) - 1, self._at + by))
-        self._draw()
+        self.draw()
 
     def action_choose(self) -> None:
         """This answer."""
@@ -72,18 +62,16 @@ class AskScreen(ModalScreen[str]):
         """The answer that changes nothing."""
         self.dismiss(self._answers[0].value)
 
-    def _draw(self) -> None:
-        room = max(10, min(WIDTH, self.size.width - 2) - 6)
+    def draw(self) -> None:
+        """Fill the box."""
+        room = self.room(WIDTH)
         lines = [line((f.clip(self._question, room), "bold")), line("")]
         lines += [line(text) for text in f.wrap(self._text, room, 6)]
         lines += [line(""), *self._choices(room)]
-        box = self.query_one("#dialog", Rows)
-        box.styles.width, box.styles.height = room + 6, len(lines) + 2
-        box.show([fit(content, room) for content in lines])
         keys = "  ".join(f"{one.key} {one.text.lower()}" for one in self._answers if one.key)
         last = self._answers[0].text.lower()
         row = line((f" ←→ choose  Enter do it  {keys}{'  ' if keys else ''}Esc {last}", "$dim"))
-        self.query_one("#dialog-keys", Rows).show([row])
+        self.show_box(lines, room, row)
 
     def _choices(self, room: int) -> list[Content]:
         """Beside each other, or below each other where there is no room."""

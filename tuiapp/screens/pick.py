@@ -4,16 +4,15 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from textual import events
-from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.content import Content
-from textual.screen import ModalScreen
 
 from tuiapp import format as f
 from tuiapp.glyphs import CURSOR
+from tuiapp.screens.box import BoxScreen
 from tuiapp.snapshot import RunLine
 from tuiapp.widgets.curves import loss_text
-from tuiapp.widgets.rows import Rows, fit, line, spread
+from tuiapp.widgets.rows import line, spread
 
 WIDTH = 72
 
@@ -40,7 +39,7 @@ def matching(options: tuple[Option, ...], words: str) -> list[Option]:
     return [one for one in options if all(word in f"{one.text} {one.about} {one.value}".casefold() for word in wanted)]
 
 
-class PickScreen(ModalScreen[str | None]):
+class PickScreen(BoxScreen[str | None]):
     """The value that was picked; None if none was."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -61,15 +60,6 @@ class PickScreen(ModalScreen[str | None]):
         self._at = 0
         self._top = 0
 
-    def compose(self) -> ComposeResult:
-        """The framed box and, in the last row, its keys."""
-        yield Rows(id="dialog")
-        yield Rows(id="dialog-keys")
-
-    def on_resize(self, _: events.Resize) -> None:
-        """Draw for the room there is."""
-        self._draw()
-
     def on_key(self, event: events.Key) -> None:
         """Letters are typed."""
         if event.is_printable and event.character:
@@ -88,7 +78,7 @@ class PickScreen(ModalScreen[str | None]):
     def action_move(self, by: int) -> None:
         """To another one."""
         self._at = max(0, min(len(self._found()) - 1, self._at + by))
-        self._draw()
+        self.draw()
 
     def action_pick(self) -> None:
         """This one."""
@@ -104,10 +94,11 @@ class PickScreen(ModalScreen[str | None]):
 
     def _type(self, text: str) -> None:
         self._typed, self._at = text, 0
-        self._draw()
+        self.draw()
 
-    def _draw(self) -> None:
-        room = max(10, min(WIDTH, self.size.width - 2) - 6)
+    def draw(self) -> None:
+        """Fill the box."""
+        room = self.room(WIDTH)
         found = self._found()
         fitting = max(1, min(12, self.size.height - 8))
         self._top = max(0, min(self._top, self._at), self._at - fitting + 1)
@@ -119,13 +110,11 @@ class PickScreen(ModalScreen[str | None]):
         ]
         lines += [_option(one, i == self._at, room) for i, one in enumerate(shown, self._top)]
         lines += [line((" nothing has these words", "$dim"))] if not found else []
-        box = self.query_one("#dialog", Rows)
         height = 3 + max(1, min(fitting, len(self._options)))
-        box.styles.width, box.styles.height = room + 6, height + 2
-        box.show([fit(content, room) for content in [*lines, *[line("")] * height][:height]])
         count = f"{len(found)} of {len(self._options)}"
         keys = line((" type to find  ↑↓ choose  Enter pick  Esc leave", "$dim"))
-        self.query_one("#dialog-keys", Rows).show([spread(keys, line((f"{count} ", "$dim")), self.size.width)])
+        keys = spread(keys, line((f"{count} ", "$dim")), self.size.width)
+        self.show_box([*lines, *[line("")] * height][:height], room, keys)
 
 
 def _option(one: Option, here: bool, room: int) -> Content:

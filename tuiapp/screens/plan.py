@@ -196,7 +196,7 @@ class PlanScreen(DeckScreen):
             values = settled(state.page, values)
         self._draft.chosen = different(values, best)
         choice = state.page.recommended if values == best else self._services.what_if(state.page, values)
-        self._draft.choice, self._draft.here = choice, state.page.here
+        self._draft.choice = choice
         traced = self._traces.get((state.page.card, values))
         self._state = replace(state, choice=choice, near=None, traced=traced)
         self._hint()

@@ -1,23 +1,31 @@
 """A model and its data, where no form was filled in: two fields before the page that they are for."""
 
+from collections.abc import Callable
 from typing import ClassVar
 
+from textual import work
 from textual.app import ComposeResult
 from textual.content import Content
 from textual.geometry import Region
 from textual.widgets import Input
 
 from tuiapp import format as f
+from tuiapp.background import in_thread, sentence
 from tuiapp.layout import Places, is_narrow
-from tuiapp.screens.form import FormScreen
+from tuiapp.screens.base import DeckScreen
 from tuiapp.widgets.fields import Field, Go
+from tuiapp.widgets.head import where_line
 from tuiapp.widgets.rows import Rows, line
+from tuiapp.widgets.strip import strip_line
 
 LABEL = 10
 
 
-class TwoFieldsScreen(FormScreen):
-    """The first field has to be filled in, the other may stay empty."""
+class TwoFieldsScreen(DeckScreen):
+    """The first field has to be filled in, the other may stay empty. `models` names those that can be suggested and may block."""
+
+    first = "model"
+    """The field that is typed first."""
 
     labels: ClassVar[tuple[tuple[str, str, str], ...]] = ()
     """Of the two fields in their order: id, placeholder, help."""
@@ -28,6 +36,18 @@ class TwoFieldsScreen(FormScreen):
     """What is said while the first field is empty."""
     open_end = ""
     """What is said of the other one."""
+
+    def __init__(self, models: Callable[[], list[str]], complete_path: Callable[[str], list[str]]) -> None:
+        super().__init__()
+        self._find = models
+        self._complete_path = complete_path
+        self._models: list[str] = []
+
+    def on_mount(self) -> None:
+        """One can type at once."""
+        super().on_mount()
+        self.query_one(f"#{self.first}").focus()
+        self._find_models()
 
     def compose(self) -> ComposeResult:
         """The labels lie under the fields."""
@@ -91,3 +111,37 @@ class TwoFieldsScreen(FormScreen):
     def open_page(self) -> None:
         """The page for what is typed."""
         raise NotImplementedError
+
+    def show_head(self, width: int) -> None:
+        """Where one is and what the machine does."""
+        head = [where_line(self.place, width)]
+        if self.snapshot is not None:
+            machine = self.snapshot.machine
+            head = [where_line(self.place, width, f.clean(machine.host)), strip_line(machine, width)]
+        self.query_one("#head", Rows).show(head)
+
+    @work(group="models", exclusive=True, exit_on_error=False)
+    async def _find_models(self) -> None:
+        try:
+            self._models = await in_thread(self._find)
+        except Exception as error:  # without suggestions one can still type
+            self.say(sentence(error))
+
+    def complete_model(self, text: str) -> list[str]:
+        """Known models first, then paths."""
+        known = [name for name in self._models if name.startswith(text)]
+        return known or self._complete_path(text)
+
+    def on_field_candidates(self, event: Field.Candidates) -> None:
+        """Several possibilities are named in the status line."""
+        if event.field.has_focus and len(event.texts) > 1:
+            names = [text.rstrip("/").rpartition("/")[2] for text in event.texts]
+            self.say(f"{len(names)} match: {'  '.join(names[:12])}")
+
+    def action_next(self) -> None:
+        """The next field."""
+        self.focus_next()
+
+    def action_leave(self) -> None:
+        """Back; nothing was started."""
+        self.dismiss()

@@ -4,18 +4,17 @@ from collections.abc import Callable
 from typing import ClassVar
 
 from textual import events
-from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.content import Content
-from textual.screen import ModalScreen
 
 from tuiapp import format as f
-from tuiapp.widgets.rows import Rows, fit, line
+from tuiapp.screens.box import BoxScreen
+from tuiapp.widgets.rows import line
 
 WIDTH = 110
 
 
-class WordsScreen(ModalScreen[str]):
+class WordsScreen(BoxScreen[str]):
     """`build` makes the lines for a width. A key of `keys` (with its word) closes the page and is its answer."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -42,15 +41,6 @@ class WordsScreen(ModalScreen[str]):
         self._wide = width
         self._top = 0
 
-    def compose(self) -> ComposeResult:
-        """The framed box and, in the last row, its keys."""
-        yield Rows(id="dialog")
-        yield Rows(id="dialog-keys")
-
-    def on_resize(self, _: events.Resize) -> None:
-        """Draw for the room there is."""
-        self._draw()
-
     def on_key(self, event: events.Key) -> None:
         """A key that means something here."""
         if event.key in dict(self._keys):
@@ -64,21 +54,19 @@ class WordsScreen(ModalScreen[str]):
     def action_scroll(self, by: int) -> None:
         """Where there is more than fits."""
         self._top = max(0, self._top + by)
-        self._draw()
+        self.draw()
 
-    def _draw(self) -> None:
-        room = max(10, min(self._wide, self.size.width - 2) - 6)
+    def draw(self) -> None:
+        """Fill the box."""
+        room = self.room(self._wide)
         head = [line((text, "bold")) for text in f.wrap(self._title, room, 2)]
         rows = self._build(room)
         fitting = max(1, self.size.height - 4 - len(head))
         self._top = min(self._top, max(0, len(rows) - fitting))
         lines = [*head, line(""), *rows[self._top : self._top + fitting]]
-        box = self.query_one("#dialog", Rows)
-        box.styles.width, box.styles.height = room + 6, len(lines) + 2
-        box.show([fit(content, room) for content in lines])
         more = "↑↓ more  " if len(rows) > fitting else ""
         keys = "".join(f"{key} {word}  " for key, word in self._keys)
-        self.query_one("#dialog-keys", Rows).show([line((f" {keys}{more}Esc close", "$dim"))])
+        self.show_box(lines, room, line((f" {keys}{more}Esc close", "$dim")))
 
 
 def paragraph(head: str, text: str, room: int) -> list[Content]:

@@ -1,7 +1,6 @@
 """The files to choose from, and how the one that is named begins."""
 
 from dataclasses import dataclass
-from os.path import commonprefix
 
 from textual.content import Content
 
@@ -19,12 +18,6 @@ class FileState:
     typed: str
     found: Browsed
     at: int | None = None
-
-    @property
-    def common(self) -> str:
-        """As far as all files agree."""
-        paths = [one.path for one in self.found.files]
-        return commonprefix(paths) if paths else ""  # noqa: RUF071  by character is what completion means
 
 
 def browse_pane(state: FileState, look: Look) -> list[Content]:

@@ -71,11 +71,6 @@ def sets_words(goal: GoalLine) -> str:
     return f"Sets: {goal.sets}, wanted rows {goal.rows}"
 
 
-def instead_lines() -> list[str]:
-    """The three tools, as a text."""
-    return [line for name, text in INSTEAD for line in (name, text, "")]
-
-
 def _in_view(rows: list[Content], at: int, height: int) -> list[Content]:
     start = max(0, min(at - height + 1, len(rows) - height)) if len(rows) > height else 0
     return rows[start : start + height]
