@@ -9,6 +9,13 @@ import math
 import sqlite3
 from collections.abc import Iterable
 
+SKETCHED = 4096
+"""From so many points on a curve has a sketch: of each stretch of steps the points that a chart has to show."""
+A_STRETCH = 64
+"""Points that such a stretch has, about."""
+SMOOTH = 50
+"""Points whose mean `latest.smoothed` is."""
+
 Point = tuple[int, int, float, float]
 """step, attempt, time (unix seconds), value"""
 
@@ -27,7 +34,7 @@ def series_id(db: sqlite3.Connection, run_id: str, key: str) -> int:
 
 
 def add(db: sqlite3.Connection, run_id: str, key: str, points: list[Point]) -> None:
-    """Store points and bring `latest` up to date; the same points again change nothing."""
+    """Store points and bring `latest` and the sketch up to date; the same points again change nothing."""
     series = series_id(db, run_id, key)
     db.executemany(
         "INSERT OR REPLACE INTO points (series, step, attempt, time, value) VALUES (?, ?, ?, ?, ?)",
@@ -35,28 +42,80 @@ def add(db: sqlite3.Connection, run_id: str, key: str, points: list[Point]) -> N
     )
     summary = db.execute("SELECT step FROM latest WHERE run_id = ? AND key = ?", (run_id, key)).fetchone()
     steps = [summary[0] if summary else -1, *(point[0] for point in points)]
-    if any(after <= before for before, after in itertools.pairwise(steps)) and any(point[1] > 1 for point in points):
+    in_order = all(after > before for before, after in itertools.pairwise(steps))
+    _sketch(db, series, points, in_order)
+    if not in_order and any(point[1] > 1 for point in points):
         # points of an earlier attempt were superseded, so the summary is made afresh
         db.execute("DELETE FROM latest WHERE run_id = ? AND key = ?", (run_id, key))
         rows = db.execute("SELECT step, value FROM metrics WHERE run_id = ? AND key = ? ORDER BY step", (run_id, key))
-        _summarize(db, run_id, key, [(int(step), float(value)) for step, value in rows])
+        _summarize(db, series, run_id, key, [(int(step), float(value)) for step, value in rows])
     else:
-        _summarize(db, run_id, key, [(step, value) for step, _, _, value in points])
+        _summarize(db, series, run_id, key, [(step, value) for step, _, _, value in points])
 
 
-def _summarize(db: sqlite3.Connection, run_id: str, key: str, points: list[tuple[int, float]]) -> None:
+def _summarize(db: sqlite3.Connection, series: int, run_id: str, key: str, points: list[tuple[int, float]]) -> None:
     step, last = max(reversed(points), key=lambda p: p[0])  # a step that came twice counts as it came last
     finite = [value for _, value in points if math.isfinite(value)]
     low, high = (min(finite), max(finite)) if finite else (None, None)
-    higher = any(word in key for word in HIGHER_IS_BETTER)
+    best = "max" if higher_is_better(key) else "min"
     db.execute(
-        """INSERT INTO latest VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET
+        """INSERT INTO latest (run_id, key, step, last, min, max) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET
         last = CASE WHEN excluded.step >= step THEN excluded.last ELSE last END, step = max(step, excluded.step),
         min = min(coalesce(min, excluded.min), coalesce(excluded.min, min)),
         max = max(coalesce(max, excluded.max), coalesce(excluded.max, max))""",
-        (run_id, key, step, encode(last), low, high, None),
+        (run_id, key, step, encode(last), low, high),
     )
-    db.execute(f"UPDATE latest SET best = {'max' if higher else 'min'} WHERE run_id = ? AND key = ?", (run_id, key))
+    db.execute(
+        f"UPDATE latest SET best = {best}, smoothed = (SELECT avg(value) FROM (SELECT value FROM points WHERE series = ?"
+        " ORDER BY step DESC, attempt DESC LIMIT ?) WHERE typeof(value) != 'text') WHERE run_id = ? AND key = ?",
+        (series, SMOOTH, run_id, key),
+    )
+
+
+def higher_is_better(key: str) -> bool:
+    """Whether more of this metric is better; for losses and what is not known it is not."""
+    return any(word in key for word in HIGHER_IS_BETTER)
+
+
+def _sketch(db: sqlite3.Connection, series: int, points: list[Point], in_order: bool) -> None:
+    """Keep the sketch of a long curve up to date: the stretches that these points lie in are made anew."""
+    added = "added + :new" if in_order else "(SELECT count(*) FROM points WHERE points.series = :series)"
+    added, stretch = db.execute(
+        f"UPDATE series SET added = {added} WHERE id = :series RETURNING added, stretch",
+        {"new": len(points), "series": series},
+    ).fetchone()
+    low, high = min(point[0] for point in points), max(point[0] for point in points)
+    if stretch is None:
+        if added < SKETCHED:
+            return
+        low, high = db.execute("SELECT min(step), max(step) FROM points WHERE series = ?", (series,)).fetchone()
+        stretch = max(1, round(A_STRETCH * (high - low + 1) / added))
+        db.execute("UPDATE series SET stretch = ? WHERE id = ?", (stretch, series))
+    first, last = low // stretch * stretch, (high // stretch + 1) * stretch - 1
+    db.execute("DELETE FROM sketch WHERE series = ? AND step BETWEEN ? AND ?", (series, first, last))
+    db.execute(f"INSERT INTO sketch {_extremes(_SHOWN)}",
+               {"series": series, "first": first, "last": last, "origin": 0, "stretch": stretch})  # fmt: skip
+
+
+_SHOWN = (
+    "points AS p WHERE series = :series AND step BETWEEN :first AND :last AND NOT EXISTS (SELECT 1 FROM points AS later"
+    " WHERE later.series = :series AND later.step = p.step AND later.attempt > p.attempt)"
+)
+"""Points of a range of steps, each step's latest attempt."""
+
+
+def _extremes(source: str) -> str:
+    """Of each stretch of steps of a source the least and the greatest point, and the first that is not finite."""
+    # the other columns of a query with one min() or max() are those of the row that has it
+    return " UNION ".join(
+        f"SELECT series, {step} AS step, time, {value} AS value FROM {source} AND typeof(p.value) {kind} 'text'"
+        " GROUP BY (p.step - :origin) / :stretch"
+        for step, value, kind in (
+            ("step", "min(value)", "!="),
+            ("step", "max(value)", "!="),
+            ("min(step)", "value", "="),
+        )
+    )
 
 
 def curves(db: sqlite3.Connection, run_id: str, keys: Iterable[str]) -> dict[str, list[tuple[int, float, float]]]:
@@ -75,34 +134,26 @@ def curves(db: sqlite3.Connection, run_id: str, keys: Iterable[str]) -> dict[str
 def thinned(db: sqlite3.Connection, run_id: str, key: str, most: int) -> tuple[list[tuple[int, float, float]], int]:
     """(step, time, value) of a curve, each step's latest attempt, and how many points of it are stored.
 
-    Of more than `most` points each stretch of steps gives its least and its greatest value and those that are not finite:
-    spikes and gaps stay. The first and the last point are always there. A million points take about a second.
+    Of more than `most` points each stretch of steps gives its least and its greatest value and the first that is not
+    finite: spikes and gaps stay. The first and the last point are always there. A million points take some 30 ms.
     """
-    row = db.execute("SELECT id FROM series WHERE run_id = ? AND key = ?", (run_id, key)).fetchone()
+    row = db.execute("SELECT id, stretch FROM series WHERE run_id = ? AND key = ?", (run_id, key)).fetchone()
     if row is None:
         return [], 0
-    series = row[0]
+    series, sketched = row
     count, first, last, attempts = db.execute(
         "SELECT count(*), min(step), max(step), max(attempt) FROM points WHERE series = ?", (series,)
     ).fetchone()
-    if count <= most:
-        found = curves(db, run_id, [key])[key]
-        return found, len(found)
-    source = "FROM points WHERE series = ?1"
     if attempts > 1:
-        source += (
-            " AND NOT EXISTS (SELECT 1 FROM points AS later WHERE later.series = ?1 AND later.step = points.step"
-            " AND later.attempt > points.attempt)"
-        )
-        count = db.execute(f"SELECT count(*) {source}", (series,)).fetchone()[0]
+        count = db.execute("SELECT count(DISTINCT step) FROM points WHERE series = ?", (series,)).fetchone()[0]
+    if count <= most:
+        return curves(db, run_id, [key])[key], count
     stretch = max(1, math.ceil((last - first + 1) * 2 / most))
-    # the other columns of a query with one min() or max() are those of the row that has it
-    extreme = "SELECT step, time, {}(value) {} AND typeof(value) != 'text' GROUP BY (step - ?2) / ?3"
-    rows = db.execute(
-        f"{extreme.format('min', source)} UNION {extreme.format('max', source)}"
-        f" UNION SELECT step, time, value {source} AND (typeof(value) = 'text' OR step IN (?2, ?4)) ORDER BY step",
-        (series, first, stretch, last),
-    )
+    enough = sketched is not None and sketched <= stretch
+    where = {"series": series, "first": first, "last": last, "origin": first, "stretch": stretch}
+    source = "sketch AS p WHERE series = :series" if enough else _SHOWN
+    ends = f"SELECT series, step, time, value FROM {_SHOWN} AND p.step IN (:first, :last)"
+    rows = db.execute(f"SELECT step, time, value FROM ({_extremes(source)} UNION {ends}) ORDER BY step", where)
     return [(r[0], r[1], float(r[2])) for r in rows], int(count)
 
 

@@ -63,7 +63,50 @@ def _throttle(db: Any) -> None:
     db.execute("ALTER TABLE gpu_samples ADD COLUMN throttle TEXT")
 
 
-MIGRATIONS: list[tuple[str, Callable[[Any], None]]] = [("initial", _initial), ("throttle", _throttle)]
+TRACKER = """
+ALTER TABLE runs ADD COLUMN starred INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE runs ADD COLUMN deleted_at REAL;
+ALTER TABLE runs ADD COLUMN sweep_id TEXT;
+ALTER TABLE runs ADD COLUMN source TEXT;
+CREATE INDEX runs_by_sweep ON runs(sweep_id) WHERE sweep_id IS NOT NULL;
+CREATE TABLE sweeps (
+    id TEXT PRIMARY KEY, name TEXT NOT NULL, status TEXT NOT NULL, created_at REAL NOT NULL, ended_at REAL, host TEXT,
+    plan TEXT NOT NULL
+);
+ALTER TABLE latest ADD COLUMN smoothed;
+ALTER TABLE series ADD COLUMN added INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE series ADD COLUMN stretch INTEGER;
+CREATE TABLE sketch (series INTEGER, step INTEGER, time REAL, value, PRIMARY KEY (series, step)) WITHOUT ROWID;
+CREATE TABLE search_texts (
+    id INTEGER PRIMARY KEY, run_id TEXT NOT NULL, part TEXT NOT NULL, text TEXT NOT NULL, UNIQUE (run_id, part)
+);
+CREATE VIRTUAL TABLE search USING fts5(text, content='search_texts', content_rowid='id');
+CREATE TRIGGER search_text_added AFTER INSERT ON search_texts
+    BEGIN INSERT INTO search (rowid, text) VALUES (new.id, new.text); END;
+CREATE TRIGGER search_text_gone AFTER DELETE ON search_texts
+    BEGIN INSERT INTO search (search, rowid, text) VALUES ('delete', old.id, old.text); END;
+CREATE TRIGGER search_text_changed AFTER UPDATE ON search_texts
+    BEGIN INSERT INTO search (search, rowid, text) VALUES ('delete', old.id, old.text); INSERT INTO search (rowid, text) VALUES (new.id, new.text); END;
+CREATE TRIGGER run_added AFTER INSERT ON runs
+    BEGIN INSERT INTO search_texts (run_id, part, text) VALUES (new.id, 'run', {words}); END;
+CREATE TRIGGER run_changed AFTER UPDATE OF name, note, tags, exit_reason ON runs
+    BEGIN UPDATE search_texts SET text = {words} WHERE run_id = new.id AND part = 'run'; END;
+CREATE TRIGGER run_gone AFTER DELETE ON runs BEGIN DELETE FROM search_texts WHERE run_id = old.id; END;
+INSERT INTO search_texts (run_id, part, text) SELECT new.id, 'run', {words} FROM runs AS new;
+UPDATE series SET added = (SELECT count(*) FROM points WHERE points.series = series.id);
+""".replace(
+    "{words}", "new.name || char(10) || new.note || char(10) || new.tags || char(10) || coalesce(new.exit_reason, '')"
+)
+
+
+def _tracker(db: Any) -> None:
+    """Stars, the bin, sweeps, where imported runs come from, smoothed values, long curves in short, full-text search."""
+    _script(db, TRACKER)
+
+
+MIGRATIONS: list[tuple[str, Callable[[Any], None]]] = [
+    ("initial", _initial), ("throttle", _throttle), ("tracker", _tracker),
+]  # fmt: skip
 VERSION = len(MIGRATIONS)
 
 
