@@ -36,21 +36,25 @@ def series_id(db: sqlite3.Connection, run_id: str, key: str) -> int:
 def add(db: sqlite3.Connection, run_id: str, key: str, points: list[Point]) -> None:
     """Store points and bring `latest` and the sketch up to date; the same points again change nothing."""
     series = series_id(db, run_id, key)
+    span = series, min(point[0] for point in points), max(point[0] for point in points)
+    before = db.execute(_STEPS, span).fetchone()[0]
     db.executemany(
         "INSERT OR REPLACE INTO points (series, step, attempt, time, value) VALUES (?, ?, ?, ?, ?)",
         [(series, step, attempt, time, encode(value)) for step, attempt, time, value in points],
     )
+    _sketch(db, *span, db.execute(_STEPS, span).fetchone()[0] - before)
     summary = db.execute("SELECT step FROM latest WHERE run_id = ? AND key = ?", (run_id, key)).fetchone()
     steps = [summary[0] if summary else -1, *(point[0] for point in points)]
-    in_order = all(after > before for before, after in itertools.pairwise(steps))
-    _sketch(db, series, points, in_order)
-    if not in_order and any(point[1] > 1 for point in points):
+    if any(after <= before for before, after in itertools.pairwise(steps)) and any(point[1] > 1 for point in points):
         # points of an earlier attempt were superseded, so the summary is made afresh
         db.execute("DELETE FROM latest WHERE run_id = ? AND key = ?", (run_id, key))
         rows = db.execute("SELECT step, value FROM metrics WHERE run_id = ? AND key = ? ORDER BY step", (run_id, key))
         _summarize(db, series, run_id, key, [(int(step), float(value)) for step, value in rows])
     else:
         _summarize(db, series, run_id, key, [(step, value) for step, _, _, value in points])
+
+
+_STEPS = "SELECT count(DISTINCT step) FROM points WHERE series = ? AND step BETWEEN ? AND ?"
 
 
 def _summarize(db: sqlite3.Connection, series: int, run_id: str, key: str, points: list[tuple[int, float]]) -> None:
@@ -77,19 +81,16 @@ def higher_is_better(key: str) -> bool:
     return any(word in key for word in HIGHER_IS_BETTER)
 
 
-def _sketch(db: sqlite3.Connection, series: int, points: list[Point], in_order: bool) -> None:
-    """Keep the sketch of a long curve up to date: the stretches that these points lie in are made anew."""
-    added = "added + :new" if in_order else "(SELECT count(*) FROM points WHERE points.series = :series)"
-    added, stretch = db.execute(
-        f"UPDATE series SET added = {added} WHERE id = :series RETURNING added, stretch",
-        {"new": len(points), "series": series},
+def _sketch(db: sqlite3.Connection, series: int, low: int, high: int, new: int) -> None:
+    """Keep the sketch of a long curve up to date: the stretches between these steps are made anew. `new`: steps more."""
+    stored, stretch = db.execute(
+        "UPDATE series SET stored = stored + ? WHERE id = ? RETURNING stored, stretch", (new, series)
     ).fetchone()
-    low, high = min(point[0] for point in points), max(point[0] for point in points)
     if stretch is None:
-        if added < SKETCHED:
+        if stored < SKETCHED:
             return
-        low, high = db.execute("SELECT min(step), max(step) FROM points WHERE series = ?", (series,)).fetchone()
-        stretch = max(1, round(A_STRETCH * (high - low + 1) / added))
+        low, high = db.execute(_ENDS, (series, series)).fetchone()
+        stretch = max(1, round(A_STRETCH * (high - low + 1) / stored))
         db.execute("UPDATE series SET stretch = ? WHERE id = ?", (stretch, series))
     first, last = low // stretch * stretch, (high // stretch + 1) * stretch - 1
     db.execute("DELETE FROM sketch WHERE series = ? AND step BETWEEN ? AND ?", (series, first, last))
@@ -97,6 +98,7 @@ def _sketch(db: sqlite3.Connection, series: int, points: list[Point], in_order: 
                {"series": series, "first": first, "last": last, "origin": 0, "stretch": stretch})  # fmt: skip
 
 
+_ENDS = "SELECT (SELECT min(step) FROM points WHERE series = ?), (SELECT max(step) FROM points WHERE series = ?)"
 _SHOWN = (
     "points AS p WHERE series = :series AND step BETWEEN :first AND :last AND NOT EXISTS (SELECT 1 FROM points AS later"
     " WHERE later.series = :series AND later.step = p.step AND later.attempt > p.attempt)"
@@ -137,24 +139,21 @@ def thinned(db: sqlite3.Connection, run_id: str, key: str, most: int) -> tuple[l
     Of more than `most` points each stretch of steps gives its least and its greatest value and the first that is not
     finite: spikes and gaps stay. The first and the last point are always there. A million points take some 30 ms.
     """
-    row = db.execute("SELECT id, stretch FROM series WHERE run_id = ? AND key = ?", (run_id, key)).fetchone()
+    row = db.execute("SELECT id, stored, stretch FROM series WHERE run_id = ? AND key = ?", (run_id, key)).fetchone()
     if row is None:
         return [], 0
-    series, sketched = row
-    count, first, last, attempts = db.execute(
-        "SELECT count(*), min(step), max(step), max(attempt) FROM points WHERE series = ?", (series,)
-    ).fetchone()
-    if attempts > 1:
-        count = db.execute("SELECT count(DISTINCT step) FROM points WHERE series = ?", (series,)).fetchone()[0]
+    series, count, sketched = row
     if count <= most:
         return curves(db, run_id, [key])[key], count
+    first, last = db.execute(_ENDS, (series, series)).fetchone()
     stretch = max(1, math.ceil((last - first + 1) * 2 / most))
-    enough = sketched is not None and sketched <= stretch
     where = {"series": series, "first": first, "last": last, "origin": first, "stretch": stretch}
-    source = "sketch AS p WHERE series = :series" if enough else _SHOWN
-    ends = f"SELECT series, step, time, value FROM {_SHOWN} AND p.step IN (:first, :last)"
-    rows = db.execute(f"SELECT step, time, value FROM ({_extremes(source)} UNION {ends}) ORDER BY step", where)
-    return [(r[0], r[1], float(r[2])) for r in rows], int(count)
+    source = _SHOWN if sketched is None else "sketch AS p WHERE series = :series"
+    rows = db.execute(f"SELECT step, time, value FROM ({_extremes(source)}) ORDER BY step", where).fetchall()
+    ends = [db.execute(f"SELECT step, time, value FROM {_SHOWN}", {"series": series, "first": end, "last": end}).fetchone()
+            for end in (first, last)]  # fmt: skip
+    rows = sorted({row[0]: row for row in (*rows, *ends)}.values(), key=lambda row: row[0])
+    return [(r[0], r[1], float(r[2])) for r in rows], count
 
 
 def since(db: sqlite3.Connection, run_id: str, key: str, attempt: int, step: int) -> list[tuple[int, float, float]]:

@@ -74,7 +74,7 @@ CREATE TABLE sweeps (
     plan TEXT NOT NULL
 );
 ALTER TABLE latest ADD COLUMN smoothed;
-ALTER TABLE series ADD COLUMN added INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE series ADD COLUMN stored INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE series ADD COLUMN stretch INTEGER;
 CREATE TABLE sketch (series INTEGER, step INTEGER, time REAL, value, PRIMARY KEY (series, step)) WITHOUT ROWID;
 CREATE TABLE search_texts (
@@ -93,7 +93,7 @@ CREATE TRIGGER run_changed AFTER UPDATE OF name, note, tags, exit_reason ON runs
     BEGIN UPDATE search_texts SET text = {words} WHERE run_id = new.id AND part = 'run'; END;
 CREATE TRIGGER run_gone AFTER DELETE ON runs BEGIN DELETE FROM search_texts WHERE run_id = old.id; END;
 INSERT INTO search_texts (run_id, part, text) SELECT new.id, 'run', {words} FROM runs AS new;
-UPDATE series SET added = (SELECT count(*) FROM points WHERE points.series = series.id);
+UPDATE series SET stored = (SELECT count(DISTINCT step) FROM points WHERE points.series = series.id);
 """.replace(
     "{words}", "new.name || char(10) || new.note || char(10) || new.tags || char(10) || coalesce(new.exit_reason, '')"
 )
