@@ -2,7 +2,7 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 
-.PHONY: install demo test fast lint bench screenshots example
+.PHONY: install demo test fast lint bench bench-mlflow screenshots example
 
 install: .venv/installed
 
@@ -34,9 +34,17 @@ bench: install
 	$(BIN)/python -m bench.startup
 	$(BIN)/python -m bench.app
 	$(BIN)/python -m bench.reporting
+	$(BIN)/python -m bench.store
+	$(BIN)/python -m bench.store.shapes
+	$(BIN)/python -m bench.store.peers
 	$(BIN)/python -m bench.overhead
 	$(BIN)/python -m bench.vram_published
 	$(BIN)/python -m bench.train
+
+# MLflow wants other versions of our libraries: bench.store.peers finds it here
+bench-mlflow:
+	$(PYTHON) -m venv .venv-mlflow
+	.venv-mlflow/bin/pip install --quiet --disable-pip-version-check mlflow==3.17.2
 
 screenshots: install
 	$(BIN)/python -m docs.screenshots
