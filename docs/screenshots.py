@@ -19,6 +19,7 @@ from tuiapp import draft as drafts
 from tuiapp.app import TuneDeckApp
 from tuiapp.draft import GOAL, MODEL, REVIEW, TRAINING, RunDraft
 from tuiapp.services import Services
+from tuiapp.views import FILE as VIEWS
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "docs" / "screenshots"
@@ -108,6 +109,21 @@ async def wizard_pictures(database: Path, model: str, data: Path) -> None:
     drafts.drop(file)
 
 
+async def compare_pictures(database: Path) -> None:
+    """Four runs of the example side by side, that of QLoRA as the baseline."""
+    full_qlora_attention = ("down", "down", "down", "space", "down", "p", "space", "down", "space")
+    for width, height in ((80, 24), (160, 48)):
+        keys = (*full_qlora_attention, "g", "space", "c")
+        await picture(
+            database,
+            f"compare-{width}x{height}",
+            (width, height),
+            keys,
+            lambda text: "0.189*" in text and "Compare 4" in text,
+        )
+        (database.parent / VIEWS).unlink(missing_ok=True)  # the next picture begins without a baseline
+
+
 async def main() -> None:
     with place() as directory:
         database = directory / "experiments.db"
@@ -118,6 +134,7 @@ async def main() -> None:
             await picture(
                 database, f"home-{width}x{height}", (width, height), (), lambda text: "captain-lora-r16   " in text
             )
+        await compare_pictures(database)
         await wizard_pictures(database, model, data)
         for width, height in ((80, 24), (160, 48)):
             planned = ("f2", *"meta-llama/Llama-3.1-8B", "f2")

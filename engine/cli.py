@@ -13,20 +13,27 @@ from pathlib import Path
 from typing import Any
 
 from engine import (
+    cli_changes,
+    cli_compare,
     cli_config,
     cli_data,
+    cli_db,
     cli_exchange,
     cli_fork,
     cli_health,
+    cli_lineage,
     cli_methods,
     cli_queue,
+    cli_runs,
+    cli_sweep,
     launch,
     paths,
     report,
 )
 from engine.compatibility import VARIANTS
 from engine.diagnose import findings
-from engine.errors import NoFit, RunError, StoreError, TuneDeckError
+from engine.elsewhere import refuse_imported
+from engine.errors import NoFit, RunError, TuneDeckError
 from engine.methods import METHODS
 from engine.options import app, everywhere
 from engine.planner.calibrate import PastRun
@@ -35,18 +42,17 @@ from engine.reconcile import reconcile
 from engine.report_environment import environment_table
 from engine.spec import RunSpec, apply_sets, parse, read_yaml
 from engine.store import metrics, plans, records, runs
-from engine.store.connection import DatabaseError, open_database, writable
+from engine.store.connection import DatabaseError, explained, open_database, writable
 from engine.text import clean
 
 Options = argparse.Namespace
 RUN_HELP = "id, unique beginning of one, or name"
-BUSY_HINT = "Another program may hold it, or the disk is full. Runs go on and lose nothing: try again."
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run one verb; the exit code. Errors are a title, a sentence and a hint on standard error."""
     parser = build_parser()
-    options = parser.parse_args(argv)
+    options = parser.parse_args(cli_runs.joined(sys.argv[1:] if argv is None else argv))
     if options.verb is None:
         parser.print_help(sys.stderr)
         print("\nThe app needs a terminal; here only the verbs work.", file=sys.stderr)
@@ -61,7 +67,7 @@ def main(argv: list[str] | None = None) -> int:
     except DatabaseError as error:
         if getattr(options, "debug", False):
             raise
-        print_error(StoreError("The database cannot be used now", f"{database(options)}: {error}.", BUSY_HINT))
+        print_error(explained(database(options), error))
         return 1
     except KeyboardInterrupt:
         return 130
@@ -111,8 +117,8 @@ def build_parser() -> argparse.ArgumentParser:
     train_.add_argument("--detach", action="store_true", help="return at once; the run goes on")
     train_.add_argument("--queue", action="store_true", help="on the CPU too, wait until no other run trains there")
     cli_data.add_verbs(verbs, common)
-    runs_ = verb("runs", list_runs, "list the runs, newest first")
-    runs_.add_argument("--all", action="store_true", help="archived ones too")
+    cli_runs.add_verb(verb)
+    cli_changes.add_verbs(verb)
     verb("show", show, "everything about one run").add_argument("run", metavar="RUN", help=RUN_HELP)
     logs_ = verb("logs", logs, "what the run's worker printed", as_json=False)
     logs_.add_argument("run", metavar="RUN", help=RUN_HELP)
@@ -130,11 +136,15 @@ def build_parser() -> argparse.ArgumentParser:
     resume_.add_argument("run", metavar="RUN", help=RUN_HELP)
     resume_.add_argument("--detach", action="store_true", help="return at once; the run goes on")
     cli_fork.add_verb(verb)
+    cli_compare.add_verbs(verb)
     cli_config.add_verb(verb)
+    cli_db.add_verb(verb)
     cli_exchange.add_verbs(verb)
     cli_health.add_verb(verb)
+    cli_lineage.add_verb(verb)
     cli_methods.add_verb(verb)
     cli_queue.add_verb(verb)
+    cli_sweep.add_verbs(verb)
     demo_ = verb("demo", demo, "train a small model on this machine, about two minutes")
     demo_.add_argument("--headless", action="store_true", help="without the app")
     return parser
@@ -175,10 +185,15 @@ def database(options: Options) -> Path:
 def opened(options: Options) -> sqlite3.Connection:
     """The database, made true first. Raises StoreError."""
     path = database(options)
-    db = open_database(path, create=False)
+    db = open_database(path, create=False, say=tell)
     if writable(path):
         reconcile(db, path)
     return db
+
+
+def tell(text: str) -> None:
+    """What was done to the database, to be read once."""
+    print(clean(text), file=sys.stderr)
 
 
 def emit(value: Any) -> None:
@@ -247,7 +262,7 @@ def past_runs(path: Path) -> list[PastRun]:
     """What was predicted and measured on this machine; nothing without a database."""
     if not path.exists():
         return []
-    with contextlib.closing(open_database(path, create=False)) as db:
+    with contextlib.closing(open_database(path, create=False, say=tell)) as db:
         return plans.history(db)
 
 
@@ -354,24 +369,6 @@ def _ended(db: sqlite3.Connection, run: runs.Row, options: Options) -> int:
     return 1
 
 
-def list_runs(options: Options) -> int:
-    path = database(options)
-    if not path.exists():  # a first look is no error
-        print(
-            "[]"
-            if options.json
-            else f"No runs yet ({path} does not exist). Start one: tunedeck train, or tunedeck demo"
-        )
-        return 0
-    rows = runs.listing(opened(options), options.all)
-    if options.json:
-        emit(rows)
-    else:
-        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-        print(report.runs_table(rows, width) if rows else "No runs yet.")
-    return 0
-
-
 def show(options: Options) -> int:
     db = opened(options)
     run = runs.one(db, runs.find(db, options.run)["id"])
@@ -397,6 +394,7 @@ def logs(options: Options) -> int:
     run = runs.find(db, options.run)
     log = paths.run_directory(database(options), run["id"]) / "output.log"
     if not log.is_file():
+        refuse_imported(run, "followed")
         raise RunError("The run has no log", f"{log} does not exist.", "Its directory may have been deleted.")
     with log.open(encoding="utf-8", errors="replace") as file:
         while True:

@@ -6,26 +6,36 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from engine.errors import SpaceError
+from engine import cli_import, cli_points, cli_report
+from engine.elsewhere import refuse_imported
+from engine.errors import RunError, SpaceError
 from engine.files import write_private
 from engine.store import runs
 from engine.text import clean
 
 Options = argparse.Namespace
 TOOLS = ("trl", "axolotl")
+FORMATS = (*TOOLS, *cli_points.FORMATS, *cli_report.FORMATS)
+TO_HELP = f"trl DIR: a script that needs no TuneDeck; axolotl DIR: a YAML file; {cli_points.HELP}; {cli_report.HELP}"
+
+
+class Destination(argparse.Action):
+    """`--to FORMAT TARGET`: both in one, so that any number of runs may stand before it."""
+
+    def __call__(self, parser: argparse.ArgumentParser, options: Options, values: Any, flag: str | None = None) -> None:
+        if values[0] not in FORMATS:
+            parser.error(f"argument --to: invalid choice: {values[0]!r} (choose from {', '.join(FORMATS)})")
+        options.to, options.target = values[0], Path(values[1])
 
 
 def add_verbs(verb: Any) -> None:
     """`verb` adds one: name, function and description."""
     export_ = verb("export", export, "a run as a script or a file of another tool, which reproduces it")
-    export_.add_argument("run", metavar="RUN", help="id, unique beginning of one, or name")
-    export_.add_argument(
-        "--to", required=True, choices=TOOLS, help="trl: a script that needs no TuneDeck; axolotl: a YAML file"
-    )
-    export_.add_argument("target", type=Path, metavar="DIR", help="a new or empty directory, for the file and its data")
-    import_ = verb("import", import_file, "a YAML file of Axolotl or TRL as a specification")
-    import_.add_argument("file", type=Path, metavar="FILE", help="an Axolotl file, or one for trl sft --config")
-    import_.add_argument("--out", type=Path, metavar="SPEC.yaml", help="where to write it; standard output if open")
+    export_.add_argument("run", nargs="*", metavar="RUN", help="id, unique beginning of one, or name")
+    export_.add_argument("--to", required=True, nargs=2, action=Destination, metavar=("FORMAT", "TARGET"), help=TO_HELP)
+    cli_points.add_flags(export_)
+    cli_report.add_flags(export_)
+    cli_import.add_verb(verb, import_file)
 
 
 def import_file(options: Options) -> int:
@@ -61,13 +71,30 @@ def _write(path: Path, text: str) -> None:
         raise SpaceError("The file cannot be written", f"{path}: {error.strerror}.", "Name another place.") from None
 
 
+def only_one(options: Options) -> str:
+    """The run that was named. Raises RunError for several, which only some formats take, and for none."""
+    if not options.run:
+        raise RunError("Which run?", "None is named.", f"tunedeck export RUN --to {options.to} ...")
+    if len(options.run) > 1:
+        raise RunError(
+            "One run at a time", f"{options.to} takes one run, not {len(options.run)}.", "Export them one by one."
+        )
+    return str(options.run[0])
+
+
 def export(options: Options) -> int:
+    if options.to in cli_points.FORMATS:
+        return cli_points.export(options)
+    cli_points.refuse_flags(options)
+    if options.to in cli_report.FORMATS:
+        return cli_report.export(options)
     from engine import cli
     from engine.exchange.to_axolotl import to_axolotl
     from engine.exchange.to_trl import to_trl
 
     db = cli.opened(options)
-    run = runs.find(db, options.run)
+    run = runs.find(db, only_one(options))
+    refuse_imported(run, "exported as one that could be started")
     target = Path(os.path.abspath(options.target.expanduser()))
     made = (to_trl if options.to == "trl" else to_axolotl)(cli.database(options), run, target)
     if options.json:

@@ -6,13 +6,13 @@ Pure, but for what is passed in.
 import json
 import re
 from collections.abc import Callable, Collection, Mapping
-from decimal import Decimal
 from typing import Any
 
 import yaml
 
 from engine.errors import TuneDeckError
 from engine.planner.rules import Goal
+from engine.short import number
 from engine.spec import RunSpec, apply_sets, flatten
 from engine.text import clean
 
@@ -77,7 +77,7 @@ def arguments(spec: RunSpec, sets: Mapping[str, Any], goal: Goal = USUAL_GOAL) -
 def set_text(path: str, value: Any) -> str:
     """`training.learning_rate=1e-4`: what `--set` reads as this value."""
     if isinstance(value, float):
-        return f"{path}={_short(value)}"
+        return f"{path}={number(value)}"
     if isinstance(value, str) and not _reads_back(value):
         return f"{path}={_quoted(value)}"
     return f"{path}={value if isinstance(value, str) else _flow(value)}"
@@ -90,13 +90,6 @@ def _reads_back(text: str) -> bool:
     except TuneDeckError:
         return False
     return isinstance(read, str) and read == text
-
-
-def _short(value: float) -> str:
-    """A number as people write it: 2, 0.05, 1e-4; nothing of it is lost."""
-    if value.is_integer() and abs(value) < 1e15:
-        return str(int(value))
-    return f"{Decimal(repr(value)).normalize():e}" if abs(value) < 1e-3 else repr(value)
 
 
 def _flow(value: Any) -> str:

@@ -1,13 +1,21 @@
 """Is this machine ready to train, and what is missing."""
 
+import contextlib
 import importlib.metadata
 import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from engine.errors import TuneDeckError
 from engine.hardware import Hardware, probe, ram_used
 from engine.models import known_models
+from engine.paths import runs_directory
+from engine.store import upkeep
+from engine.store.connection import DatabaseError, explained, look_into, writable
+from engine.store.copies import mib
+from engine.store.migrations import VERSION
+from engine.store.place import place_of
 
 PACKAGES = ("torch", "transformers", "trl", "peft", "datasets", "accelerate", "bitsandbytes")
 TESTED = {"torch": "2.13", "transformers": "5.23", "trl": "1.16", "peft": "0.21"}
@@ -83,6 +91,36 @@ def _models() -> Check:
 
 
 def _database(database: Path) -> Check:
+    """What there is of it, without changing anything: `tunedeck db check` looks closer."""
     if not database.exists():
-        return Check("database", "ok", f"{database} will be made by the first run")
-    return Check("database", "ok", str(database))
+        return _no_database(database)
+    place = place_of(database)
+    where = f"{database} on {place.kind}" if place.kind else str(database)
+    try:
+        with contextlib.closing(look_into(database, patience=1.0)) as db:
+            facts = upkeep.facts(db)
+    except (TuneDeckError, DatabaseError) as error:
+        found = explained(database, error)
+        return Check("database", "fatal", f"{where}: {found.title.lower()}. {found.message}", found.hint)
+    older = (
+        ""
+        if facts.version == VERSION
+        else f", schema {facts.version}: brought up to {VERSION} when it is opened, a copy is kept"
+    )
+    text = f"{where}, {facts.runs:,} runs, {mib(facts.size)}{older}"
+    if not writable(database):
+        return Check(
+            "database", "note", f"{text}, read only", "Looking works; to start runs, name another place with --db."
+        )
+    if place.network:
+        return Check("database", "note", f"{text}, a network file system: a rollback journal instead of the write-ahead log",
+                     "It works, more slowly; on a local disk it is faster.")  # fmt: skip
+    return Check("database", "ok", text)
+
+
+def _no_database(database: Path) -> Check:
+    lost = len(list(runs_directory(database).glob("*/spec.yaml")))
+    if lost:
+        return Check("database", "note", f"{database} does not exist, but {lost:,} runs lie beside where it would be",
+                     "Make it from them: tunedeck db rebuild")  # fmt: skip
+    return Check("database", "ok", f"{database} will be made by the first run")

@@ -7,6 +7,8 @@ TuneDeckError          bad input or a failed request; the command line exits wit
 ├── DataError          the data cannot be read or trained on
 ├── StoreError         the database cannot be opened or is from another version
 ├── NoFit              what was asked for does not fit on the cards; exit code 3
+├── SourceError        an old run of another tool cannot be read
+├── FilterError        a filter of runs is not understood; in engine.filtering
 ├── RunError           the run named does not exist, or cannot do what was asked
 └── SpaceError         no room, or no permission, where something has to be written
 """
@@ -46,6 +48,10 @@ class DataError(TuneDeckError):
 
 class StoreError(TuneDeckError):
     """The database cannot be opened."""
+
+
+class SourceError(TuneDeckError):
+    """An old run of another tool cannot be read."""
 
 
 class NoFit(TuneDeckError):

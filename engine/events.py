@@ -282,6 +282,9 @@ def encode(record: Record) -> str:
 def decode(line: str | bytes) -> Record:
     """The record on a line. Raises ValueError if the line is no JSON object with `seq`, `t` and `type`."""
     raw = json.loads(line)
+    if b"\\u" in (line if isinstance(line, bytes) else line.encode(errors="replace")):
+        # half a surrogate pair, which JSON allows, cannot be stored
+        raw = json.loads(json.dumps(raw, ensure_ascii=False).encode(errors="replace"))
     if not isinstance(raw, dict) or not {"seq", "t", "type"} <= raw.keys():
         raise ValueError("not an event")
     name = str(raw["type"])

@@ -34,10 +34,10 @@ class EventFile:
             self._write(b"")
         self._seq = max((record.seq for record in read_records(path)), default=0)
 
-    def append(self, event: Event) -> Record:
-        """Write one line. Raises OSError (no space, say); the next line then starts afresh."""
+    def append(self, event: Event, moment: float | None = None) -> Record:
+        """Write one line, of now or of a moment before. Raises OSError (no space, say); the next line then starts afresh."""
         self._seq += 1
-        record = Record(self._seq, time.time(), self.attempt, event)
+        record = Record(self._seq, time.time() if moment is None else moment, self.attempt, event)
         self._write(encode(record).encode(errors="replace"))  # half a surrogate pair, which JSON allows, is no UTF-8
         return record
 

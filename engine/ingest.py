@@ -9,7 +9,7 @@ from typing import Any
 from engine import events as ev
 from engine.events import Record, decode
 from engine.files import complete_lines
-from engine.store import metrics, records, runs
+from engine.store import metrics, records, runs, searching
 from engine.store.connection import transaction
 
 NUMBERS = (ev.Metric, ev.Progress, ev.Memory, ev.GpuSamples)
@@ -31,6 +31,8 @@ def ingest(db: sqlite3.Connection, run_id: str, run_dir: Path) -> int:
                 records.set_offset(db, run_id, source, end)
                 lines += len(new)
             _apply_all(db, run_id, sorted(found, key=lambda pair: pair[1].time))
+            if any(isinstance(record.event, ev.Exit) for _, record in found):
+                searching.keep_log(db, run_id, run_dir)
         if not lines:
             break  # half a line: the rest of it is on its way
         count += lines

@@ -37,8 +37,8 @@ ACTIONS: dict[str, Action] = {
     "next-pane": _action("Next pane", "tab"),
     "previous-pane": _action("Previous pane", "shift+tab"),
     "main": _action("Main action", "enter"),
-    "next": _action("Next", "ctrl+n right_square_bracket", "Live Data Wizard"),
-    "previous": _action("Previous", "ctrl+o left_square_bracket", "Live Data Wizard"),
+    "next": _action("Next", "ctrl+n right_square_bracket", "Live Data Wizard Compare"),
+    "previous": _action("Previous", "ctrl+o left_square_bracket", "Live Data Wizard Compare"),
     "review": _action("Review", "ctrl+r", "Wizard"),
     "redraw": _action("Redraw", "ctrl+l"),
     "quit": _action("Quit at once", "ctrl+q", typed=True),
@@ -51,11 +51,13 @@ ACTIONS: dict[str, Action] = {
     "last": _action("Last", "G end"),
     "page-up": _action("Page up", "pageup"),
     "page-down": _action("Page down", "pagedown"),
-    "mark": _action("Mark", "space", "Home Data Plan Wizard Machine"),
+    "mark": _action("Mark", "space", "Home Data Plan Wizard Machine Lineage"),
     "filter": _action("Filter", "slash", "Home Live Wizard Help"),
     "order": _action("Order", "o", "Home Wizard Machine"),
     "turn-round": _action("Turn the order round", "O", "Home Wizard Machine"),
     "view": _action("View", "v", "Home Live Data Plan Wizard Compare"),
+    "views": _action("Saved views", "V", "Home"),
+    "group": _action("Group by", "b", "Home"),
     "inspect": _action("Inspect", "i"),
     "reset": _action("Reset to recommended", "equals_sign", "Plan Wizard"),
     "undo": _action("Undo", "u"),
@@ -63,7 +65,8 @@ ACTIONS: dict[str, Action] = {
     "plan": _action("Plan", "f2", "Home Plan Wizard"),
     "data": _action("Look at data", "f3", "Home Data Wizard"),
     "machine": _action("Machine", "m", "Home Live Compare Machine"),
-    "compare": _action("Compare", "c", "Home Live Compare"),
+    "compare": _action("Compare", "c", "Home Live Compare Lineage"),
+    "lineage": _action("Lineage", "L", "Home Live"),
     "baseline": _action("Pin baseline", "p", "Home Live Compare"),
     "chat": _action("Chat", "t", "Home Live"),
     "fork": _action("Fork", "f", "Home Live"),
@@ -87,7 +90,7 @@ ACTIONS: dict[str, Action] = {
     "queue-down": _action("Later in the queue", "J", "Machine"),
     "queue-up": _action("Sooner in the queue", "K", "Machine"),
     "copy": _action("Copy", "Y"),
-} | {f"pane-{i}": _action(f"Go to {i}", str(i), "Live Data Wizard Machine") for i in range(1, PANES + 1)}
+} | {f"pane-{i}": _action(f"Go to {i}", str(i), "Live Data Wizard Machine Compare") for i in range(1, PANES + 1)}
 
 ACTION_OF = {key: action for action, about in ACTIONS.items() for key in about.keys}
 """What a key usually does: the same wherever it does anything."""

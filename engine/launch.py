@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine import outcome, paths, trackers
 from engine.cards import own_cards
+from engine.elsewhere import refuse_imported
 from engine.environment import capture
 from engine.errors import DataError, NoFit, RunError, SpaceError, SpecError
 from engine.events import Waiting
@@ -219,36 +220,65 @@ def _absolute(spec: RunSpec) -> RunSpec:
         "evaluation": evaluation})  # fmt: skip
 
 
+@dataclass(frozen=True)
+class Draft:
+    """What a run directory begins with: a complete specification with a name, its plan as it is stored, and its surroundings."""
+
+    spec: RunSpec
+    plan: dict[str, Any]
+    environment: dict[str, Any]
+
+
+def draft_of(prepared: Prepared, spec: RunSpec | None = None, environment: dict[str, Any] | None = None) -> Draft:
+    """What would be written for this run if it were started here and now; with another name or surroundings if given."""
+    from engine.data.scan import as_json as data_json
+
+    spec = spec or _called(prepared.spec, base_name(prepared))
+    reasons = {"reasons": [vars(r) for r in prepared.reasons], "data": data_json(prepared.data)}
+    around = environment or capture(prepared.data.digest, spec.training.seed)
+    return Draft(spec, as_json(prepared.plan) | reasons, around)
+
+
 def create(database: Path, prepared: Prepared, queue: bool = False) -> str:
     """Write the run directory and the run's row, start the supervisor; the run's id.
 
     `queue`: a run on the CPU waits until no other run trains there, now and when it is resumed; a run on GPUs waits for
     its cards in any case (engine.waiting). Raises SpaceError if there is no room or no permission; then nothing stays behind.
     """
-    from engine.data.scan import as_json as data_json
-
     check_room(database, prepared)
+    return begin(database, draft_of(prepared), queue)
+
+
+def begin(
+    database: Path,
+    draft: Draft,
+    queue: bool = False,
+    sweep: str | None = None,
+    noted: Callable[[str], None] | None = None,
+) -> str:
+    """The same for what was prepared before. `sweep` is the id of the one that the run is a point of; `noted` is told
+    the run's id before there is more of it than a directory with a lock. Raises SpaceError."""
     db = open_database(database)
     now = time.time()
-    run_id, run_dir = _new_directory(database, now)
+    run_id, run_dir = new_directory(paths.runs_directory(database), now)
     lock = try_lock(run_dir)
     if lock is None:
         raise RunError("The run could not be started", f"{run_dir} is locked.", "Try again.")
     try:
-        spec = _named(db, prepared)
+        if noted is not None:
+            noted(run_id)
+        spec = _called(draft.spec, _unused(draft.spec.run.name or run_id, lambda base: runs.names_like(db, base)))
         write_private(run_dir / "spec.yaml", to_yaml(spec))
-        write_private(run_dir / "data.sha256", prepared.data.digest + "\n")
+        write_private(run_dir / "data.sha256", f"{draft.environment['data_sha256']}\n")
         if queue:
             write_private(run_dir / QUEUE, "")
-        plan = as_json(prepared.plan) | {
-            "reasons": [vars(r) for r in prepared.reasons],
-            "data": data_json(prepared.data),
-        }
-        environment = capture(prepared.data.digest, spec.training.seed)
-        write_private(run_dir / "environment.json", json.dumps(environment, indent=1) + "\n")
+        write_private(run_dir / "environment.json", json.dumps(draft.environment, indent=1) + "\n")
+        write_private(run_dir / "plan.json", json.dumps(draft.plan) + "\n")
         with transaction(db):
-            runs.insert(db, run_id, spec, plan, socket.gethostname(), now)
-            runs.add_environment(db, run_id, environment)
+            runs.insert(db, run_id, spec, draft.plan, socket.gethostname(), now)
+            runs.add_environment(db, run_id, draft.environment)
+            if sweep is not None:
+                runs.set_fields(db, run_id, sweep_id=sweep)
         try:
             start_supervisor(database, run_dir, lock)
         except OSError:
@@ -265,9 +295,8 @@ def create(database: Path, prepared: Prepared, queue: bool = False) -> str:
     return run_id
 
 
-def _new_directory(database: Path, now: float) -> tuple[str, Path]:
-    """A fresh id, which sorts by time, and its directory."""
-    root = paths.runs_directory(database)
+def new_directory(root: Path, now: float, first: str = "") -> tuple[str, Path]:
+    """A fresh id, which sorts by time and begins with `first`, and its directory."""
     root.mkdir(mode=0o700, parents=True, exist_ok=True)
     number = int(now) - EPOCH
     while True:
@@ -275,16 +304,15 @@ def _new_directory(database: Path, now: float) -> tuple[str, Path]:
         while n:
             n, digit = divmod(n, 36)
             run_id = DIGITS[digit] + run_id
+        directory = root / f"{first}{run_id}"
         try:
-            (root / run_id).mkdir(mode=0o700)
-            return run_id, root / run_id
+            directory.mkdir(mode=0o700)
+            return directory.name, directory
         except FileExistsError:
             number += 1
 
 
-def _named(db: sqlite3.Connection, prepared: Prepared) -> RunSpec:
-    """The specification with a name that no other run has."""
-    spec, name = prepared.spec, free_name(prepared, lambda base: runs.names_like(db, base))
+def _called(spec: RunSpec, name: str) -> RunSpec:
     return spec.model_copy(update={"run": spec.run.model_copy(update={"name": name})})
 
 
@@ -293,13 +321,22 @@ def free_name(prepared: Prepared, taken: Callable[[str], set[str]]) -> str:
 
     `taken` gives the names of runs that begin so.
     """
-    spec = prepared.spec
-    base = (
-        spec.run.name
-        or f"{prepared.model.name.lower().removesuffix('.gguf').split('/')[-1][:24].rstrip('-._')}-{_way(spec)}"
-    )
+    return _unused(base_name(prepared), taken)
+
+
+def _unused(base: str, taken: Callable[[str], set[str]]) -> str:
     others = taken(base)
     return next(n for i in range(1, len(others) + 2) if (n := base if i == 1 else f"{base}-{i}") not in others)
+
+
+def base_name(prepared: Prepared) -> str:
+    """The run's name as it was given, or made of the model and the method."""
+    return prepared.spec.run.name or f"{model_word(prepared)}-{_way(prepared.spec)}"
+
+
+def model_word(prepared: Prepared) -> str:
+    """The model in a run's name."""
+    return prepared.model.name.lower().removesuffix(".gguf").split("/")[-1][:24].rstrip("-._")
 
 
 def _way(spec: RunSpec) -> str:
@@ -313,6 +350,11 @@ def _way(spec: RunSpec) -> str:
 
 def check_room(database: Path, prepared: Prepared) -> None:
     """Whether the place can be written and has room. Raises SpaceError; leaves nothing behind."""
+    check_space(database, disk_needed(prepared.spec, prepared.model), "The run needs")
+
+
+def check_space(database: Path, needed: float, who: str) -> None:
+    """Whether the place can be written and has so many bytes of room; `who` begins the sentence. Raises SpaceError."""
     place = database.parent
     while not place.exists():
         place = place.parent
@@ -323,11 +365,11 @@ def check_room(database: Path, prepared: Prepared) -> None:
         raise SpaceError(
             "The runs cannot be written here", f"{database.parent}: {error.strerror}.", "Name another place with --db."
         ) from None
-    free, needed = shutil.disk_usage(place).free, disk_needed(prepared.spec, prepared.model)
+    free = shutil.disk_usage(place).free
     if free < needed:
         raise SpaceError(
             "There is not enough disk space",
-            f"The run needs about {needed / 2**30:.1f} GiB, {place} has {free / 2**30:.1f} GiB free.",
+            f"{who} about {needed / 2**30:.1f} GiB, {place} has {free / 2**30:.1f} GiB free.",
             "Free some, lower saving.keep, or name another place with --db.",
         )
 
@@ -352,27 +394,42 @@ def try_lock(run_dir: Path, patience: float = 0.0) -> int | None:
 
 def start_supervisor(database: Path, run_dir: Path, lock: int, adopt: bool = False) -> None:
     """Start it in its own session. It inherits the lock, so there is no moment without one; our copy stays ours."""
-    command = [sys.executable, "-P", "-m", "engine.supervisor", str(run_dir), f"--db={database}", f"--lock-fd={lock}"]
-    with open(os.open(run_dir / "output.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as output:
+    start_detached("engine.supervisor", database, run_dir, lock, *["--adopt"] * adopt)
+
+
+def start_detached(module: str, database: Path, directory: Path, lock: int, *more: str) -> None:
+    """Start a process of ours that looks after a directory and has its lock, in its own session, its words in output.log."""
+    command = [sys.executable, "-P", "-m", module, str(directory), f"--db={database}", f"--lock-fd={lock}", *more]
+    with open(os.open(directory / "output.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as output:
         subprocess.Popen(
-            command + ["--adopt"] * adopt, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
-            cwd=run_dir, start_new_session=True, pass_fds=[lock],
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, cwd=directory,
+            start_new_session=True, pass_fds=[lock],
         )  # fmt: skip
 
 
 def stop(database: Path, run: runs.Row, now: bool = False) -> None:
-    """Ask a run to stop: it saves a checkpoint first, or, with `now`, is killed. Raises RunError."""
+    """Ask a run to stop: it saves a checkpoint first, or, with `now`, is killed. Raises RunError, SpaceError."""
     run_dir = paths.run_directory(database, run["id"])
     if run["status"] not in runs.ACTIVE:
         raise RunError("The run is not running", f"{run['name']} is {run['status']}.", "Nothing has to be stopped.")
-    (run_dir / ("KILL" if now else "STOP")).touch(mode=0o600)
+    _leave(run_dir / ("KILL" if now else "STOP"))
+
+
+def _leave(wish: Path) -> None:
+    """Put an empty file where the run looks for it. Raises SpaceError."""
+    try:
+        wish.touch(mode=0o600)
+    except OSError as error:
+        raise SpaceError(
+            "The run cannot be reached", f"{wish}: {error.strerror}.", "Its directory has to be writable."
+        ) from None
 
 
 def checkpoint(database: Path, run: runs.Row) -> None:
     """Ask a run to save a checkpoint at the end of the step that it is at, and to go on. Raises RunError."""
     if run["status"] not in runs.ACTIVE:
         raise RunError("The run is not running", f"{run['name']} is {run['status']}.", "There is nothing to save.")
-    (paths.run_directory(database, run["id"]) / "CHECKPOINT").touch(mode=0o600)
+    _leave(paths.run_directory(database, run["id"]) / "CHECKPOINT")
 
 
 def evaluate(database: Path, run: runs.Row) -> None:
@@ -382,7 +439,7 @@ def evaluate(database: Path, run: runs.Row) -> None:
     if not run["spec"]["data"]["validation"]:
         raise RunError("Nothing is held out", f"{run['name']} trains on all its rows.",
                        "Start a run with data.validation: a number of rows, a fraction or a file.")  # fmt: skip
-    (paths.run_directory(database, run["id"]) / "EVALUATE").touch(mode=0o600)
+    _leave(paths.run_directory(database, run["id"]) / "EVALUATE")
 
 
 def resume(database: Path, run: runs.Row) -> None:
@@ -394,6 +451,7 @@ def resume(database: Path, run: runs.Row) -> None:
             f"{run['name']} is {run['status']}.",
             f"Stop it first: tunedeck stop {run['id']}",
         )
+    refuse_imported(run, "continued")
     if run["status"] == "finished":
         raise RunError("The run is finished", f"{run['name']} did all its steps.", "Start a new run to train further.")
     if not (run_dir / "spec.yaml").is_file():

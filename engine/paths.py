@@ -23,6 +23,11 @@ def run_directory(db: Path, run_id: str) -> Path:
     return runs_directory(db) / run_id
 
 
+def sweeps_directory(db: Path) -> Path:
+    """Sweeps have directories beside those of the runs."""
+    return db.parent / "sweeps"
+
+
 def config_file() -> Path:
     """The user's config: $TUNEDECK_CONFIG, else config.yaml in the user's config directory."""
     given = os.environ.get("TUNEDECK_CONFIG")

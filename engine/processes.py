@@ -22,6 +22,15 @@ def alive(pid: int, started: float) -> bool:
         return False
 
 
+def settle(lock: int) -> None:
+    """What a process does first that looks after a directory and has inherited its lock."""
+    os.set_inheritable(lock, False)  # ours alone: a worker must not keep the lock
+    os.ftruncate(lock, 0)
+    os.pwrite(lock, str(os.getpid()).encode(), 0)  # for people who look for the process
+    os.umask(0o077)  # what a run writes is its owner's alone, the worker's files too
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+
 def find_worker(run_dir: Path) -> tuple[int, float] | None:
     """A worker (or its torchrun agent) of this run that runs now, found by its command line.
 

@@ -6,7 +6,7 @@ import socket
 import sqlite3
 from pathlib import Path
 
-from engine import outcome, paths
+from engine import outcome, paths, sweeping
 from engine.files import EventFile
 from engine.ingest import ingest
 from engine.launch import start_supervisor, try_lock
@@ -15,9 +15,9 @@ from engine.store import runs
 
 
 def reconcile(db: sqlite3.Connection, database: Path) -> None:
-    """Look after every run that the database holds for alive and whose supervisor is gone.
+    """Look after every run and every sweep that the database holds for alive and whose supervisor or controller is gone.
 
-    If its worker lives it gets a new supervisor; if not, what it still said is ingested and the run is marked as it
+    If a run's worker lives it gets a new supervisor; if not, what it still said is ingested and the run is marked as it
     ended. Runs of other hosts are left alone: their processes cannot be seen from here.
     """
     for run in runs.active(db):
@@ -25,6 +25,7 @@ def reconcile(db: sqlite3.Connection, database: Path) -> None:
         if run["host"] == socket.gethostname():
             with contextlib.suppress(OSError):  # a run that cannot be read must not hide the others
                 _look_after(db, database, run["id"], run_dir)
+    sweeping.look_after(db, database)
 
 
 def _look_after(db: sqlite3.Connection, database: Path, run_id: str, run_dir: Path) -> None:

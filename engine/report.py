@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from engine.text import clean
+from engine.text import cells, clean
 
 GLYPHS = {
     "queued": "○", "starting": "◔", "running": "●", "stopping": "◑", "finished": "✓", "stopped": "■", "failed": "✗",
@@ -36,11 +36,12 @@ def duration(seconds: float | None) -> str:
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:
     """Columns as wide as they must be; those in `right` aligned at the right."""
-    cells = [list(head), *([clean(c, keep_lines=False) for c in row] for row in rows)]
-    widths = [max(len(row[i]) for row in cells) for i in range(len(head))]
+    found = [list(head), *([clean(c, keep_lines=False) for c in row] for row in rows)]
+    widths = [max(cells(row[i]) for row in found) for i in range(len(head))]
     lines = []
-    for row in cells:
-        parts = [c.rjust(w) if i in right else c.ljust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))]
+    for row in found:
+        gaps = [" " * (width - cells(text)) for text, width in zip(row, widths, strict=True)]
+        parts = [gap + text if i in right else text + gap for i, (text, gap) in enumerate(zip(row, gaps, strict=True))]
         lines.append("  ".join(parts).rstrip())
     return "\n".join(lines)
 
@@ -66,13 +67,13 @@ def runs_table(runs: list[dict[str, Any]], width: int | None = None) -> str:
     for run in runs:
         ended = run["ended_at"] or time.time()
         rank = run.get("spec", {}).get("method", {}).get("rank") if run["method"] != "full" else None
-        cells = [
-            run["id"], f"{GLYPHS[run['status']]} {run['status']}", run["name"], run["model"],
-            f"{run['method']} r{rank}" if rank else run["method"], number(last(run, "loss")),
+        row = [
+            run["id"], f"{GLYPHS[run['status']]} {run['status']}", run["name"], run["model"] or "–",
+            f"{run['method']} r{rank}" if rank else run["method"] or "–", number(last(run, "loss")),
             number(last(run, "eval_loss", "best")), number(last(run, "memory_allocated_gib", "max"), 1),
             number(last(run, "tokens_per_second"), 0), duration(ended - run["started_at"] if run["started_at"] else None),
         ]  # fmt: skip
-        for name, cell in zip(COLUMNS, cells, strict=True):
+        for name, cell in zip(COLUMNS, row, strict=True):
             columns[name].append(cell)
     for dropped in (None, "model", "tok/s", "method", "peak GiB"):
         columns.pop(dropped or "", None)
@@ -104,7 +105,8 @@ def run_page(run: dict[str, Any], events: list[dict[str, Any]], samples: list[di
     failed = next((e for e in reversed(events) if e["type"] == "failed"), None)
     if failed and run["status"] in ("failed", "oom"):
         lines.append(f"  {clean(failed['data'].get('hint', ''))}")
-    lines += [f"  {progress_line(run)}", f"  {run.get('directory', '')}"]
+    came = f"imported from {clean(run['source'], False)}" if run.get("source") else run.get("directory", "")
+    lines += [f"  {progress_line(run)}", f"  {came}"]
     for made in [*run.get("checkpoints", []), *run.get("artifacts", [])]:
         name = f"checkpoint {made['step']}" if "step" in made else made["kind"]
         gone = "" if Path(made["path"]).exists() else "  (removed)"

@@ -10,8 +10,6 @@ import contextlib
 import fcntl
 import os
 import re
-import signal
-import sqlite3
 import subprocess
 import sys
 import time
@@ -29,15 +27,21 @@ from engine.hardware import Gpu, GpuSample, Sampler, oom_kills, probe
 from engine.ingest import ingest
 from engine.leases import CPU
 from engine.on_end import run_command
-from engine.processes import alive, find_worker, kill_tree, start_time
+from engine.processes import alive, find_worker, kill_tree, settle, start_time
 from engine.spec import parse
 from engine.store import runs
-from engine.store.connection import open_database
+from engine.store.connection import Following
+from engine.store.place import place_of
 from engine.tickets import Ticket
 from engine.waiting import QUEUE, Turn, take_cpu
 
 TICK = 0.2
 SAMPLE_SECONDS = 1.0
+NETWORK_SECONDS = 1.0
+"""Between two looks at the run's files where the database lies on a network file system: each write is slow there, and shuts
+everybody else out meanwhile."""
+LONGEST_WAIT = 10.0
+"""Seconds at most until a database that could not be written is tried again."""
 AMOUNT = re.compile(r"uses [\d.]+ GiB")
 
 
@@ -65,13 +69,16 @@ class Supervisor:
         self.spec = parse(yaml.safe_load((run_dir / "spec.yaml").read_text(encoding="utf-8")))
         self.history = outcome.read_history(run_dir)
         self.log = EventFile(run_dir / "supervisor.jsonl", self.history.attempt)
-        self.db: sqlite3.Connection | None = None
+        self.db = Following(database)
         self.sampler = Sampler()
         self.gpus: list[Gpu] | None = None
         self.leases: list[int] = []
         self.stopping: str | None = None
         self.ended: Exit | None = None
         self._next_sample = 0.0
+        self._next_ingest, self._pause = 0.0, TICK
+        self._every = NETWORK_SECONDS if place_of(database).network else 0.0
+        self._told: set[str] = set()
 
     def run(self, adopt: bool) -> None:
         """Start a worker, or adopt the one that lives; again after an out-of-memory error, until the run has ended."""
@@ -136,7 +143,7 @@ class Supervisor:
     def _predicted(self) -> tuple[float | None, float | None]:
         """GiB that NVML will show on each card, and seconds."""
         plan: dict[str, Any] = {}
-        self._safely(lambda: plan.update(runs.find(self._connection(), self.run_dir.name)["plan"] or {}))
+        self._safely(lambda: plan.update(runs.find(self.db.get(), self.run_dir.name)["plan"] or {}))
         return (plan.get("memory") or {}).get("device_gib"), (plan.get("speed") or {}).get("seconds")
 
     def _wait(self, turn: Turn) -> Exit | None:
@@ -214,23 +221,33 @@ class Supervisor:
             self._say(Stopping(wanted == "now"))
 
     def _ingest(self) -> None:
-        self._safely(lambda: ingest(self._connection(), self.run_dir.name, self.run_dir))
-
-    def _connection(self) -> sqlite3.Connection:
-        if self.db is None:
-            self.db = open_database(self.database, create=False)
-        return self.db
+        """What cannot be written now is written later: after a longer while each time, so that a full disk costs nothing."""
+        now = time.monotonic()
+        if now < self._next_ingest:
+            return
+        if self._safely(lambda: ingest(self.db.get(), self.run_dir.name, self.run_dir)):
+            self._next_ingest, self._pause = now + self._every, TICK
+            self._told.clear()
+        else:
+            self.db.close()  # it may be one that can only read
+            self._next_ingest = now + self._pause
+            self._pause = min(2 * self._pause, LONGEST_WAIT)
 
     def _say(self, event: SupervisorEvent) -> None:
         self._safely(lambda: self.log.append(event))
 
-    def _safely(self, action: Callable[[], object]) -> None:
-        """A locked database or a full disk must not end the watch."""
+    def _safely(self, action: Callable[[], object]) -> bool:
+        """A locked database or a full disk must not end the watch; whether it went well. What is wrong is said once."""
         try:
             action()
         except Exception as error:
-            with contextlib.suppress(OSError):  # the log may lie on the disk that is full
-                print(f"supervisor: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+            text = f"supervisor: {type(error).__name__}: {error}"
+            if text not in self._told:
+                self._told.add(text)
+                with contextlib.suppress(OSError):  # the log may lie on the disk that is full
+                    print(text, file=sys.stderr, flush=True)
+            return False
+        return True
 
     def _verdict(self, watch: Watch, kills_before: int | None) -> Exit:
         self.history = outcome.read_history(self.run_dir)
@@ -253,6 +270,7 @@ class Supervisor:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self.log = EventFile(self.run_dir / "supervisor.jsonl", self.log.attempt)  # others may have added to it
             self._say(Notice("warning", f"the command on_end of your config {wrong}", "Try it by hand in a shell."))
+            self._next_ingest = 0.0
             self._ingest()
 
     def _end(self, ended: Exit) -> None:
@@ -260,9 +278,10 @@ class Supervisor:
         self._say(ended)
         for _ in range(50):  # a locked database is waited for; whoever opens it next would do the same
             try:
-                ingest(self._connection(), self.run_dir.name, self.run_dir)
+                ingest(self.db.get(), self.run_dir.name, self.run_dir)
                 return
             except Exception:
+                self.db.close()
                 time.sleep(TICK)
 
 
@@ -287,11 +306,7 @@ def main() -> None:
     parser.add_argument("--lock-fd", type=int, required=True)
     parser.add_argument("--adopt", action="store_true")
     options = parser.parse_args()
-    os.set_inheritable(options.lock_fd, False)  # ours alone: a worker must not keep the lock
-    os.ftruncate(options.lock_fd, 0)
-    os.pwrite(options.lock_fd, str(os.getpid()).encode(), 0)  # for people who look for the process
-    os.umask(0o077)  # what a run writes is its owner's alone, the worker's files too
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    settle(options.lock_fd)
     supervisor = Supervisor(options.run_dir, options.db)
     supervisor.run(options.adopt)
     supervisor.after_end(options.lock_fd)

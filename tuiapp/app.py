@@ -4,8 +4,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import ClassVar
 
 from textual import events, work
 from textual.binding import Binding, BindingType
@@ -15,38 +14,38 @@ from textual.message import Message
 from textual.screen import Screen
 
 from tuiapp import draft as drafts
-from tuiapp.background import Collector, Source, in_thread
+from tuiapp.app_services import Services
+from tuiapp.background import Collector, in_thread
+from tuiapp.carried_out import CALLS, ENDS, carried_out, on_any
 from tuiapp.commands import DeckCommands
 from tuiapp.draft import RunDraft
 from tuiapp.ended import ended, sentence
 from tuiapp.flow import Flow
 from tuiapp.format import clean, pasted
+from tuiapp.list_snapshot import Asked
 from tuiapp.messages import (
-    CheckpointAsked,
     CollectFailed,
-    EvaluateAsked,
+    CompareAsked,
     ForkAsked,
-    HoldAsked,
-    MoveAsked,
     OpenForm,
     OpenMachine,
     OpenRun,
     PinAsked,
-    RemoveAsked,
     ResumeAsked,
     RunSelected,
     RunStarted,
     SnapshotArrived,
-    StopAsked,
 )
+from tuiapp.records import Back
 from tuiapp.screens.base import DeckScreen
 from tuiapp.screens.dialogs import error_dialog
 from tuiapp.screens.home import HomeScreen
 from tuiapp.screens.live import LiveScreen
-from tuiapp.screens.wizard import WizardServices, WizardStep
+from tuiapp.screens.wizard import WizardStep
 from tuiapp.snapshot import Machine, Snapshot
 from tuiapp.theme import THEMES
 from tuiapp.typeahead import TypeAhead
+from tuiapp.views import FILE, Keeper, Views, load
 from tuiapp.widgets.keys import changed, named
 
 AWAY_PERIOD = 5.0
@@ -55,37 +54,6 @@ UNDO = 10.0
 """Seconds in which a run that has just begun can be taken back."""
 ANNOUNCED = 8.0
 """Seconds that the news of a run stands in the status line whatever is typed."""
-
-
-class Services(Source, WizardServices, Protocol):
-    """Everything the app asks of the engine. All of it may block; none of it runs on the event loop."""
-
-    drafts: Path
-    """Where the drafts of new runs are kept."""
-
-    def fork(self, run_id: str) -> RunDraft:
-        """What the wizard begins with for a run like this one."""
-
-    def stop(self, run_id: str, now: bool = False) -> None:
-        """Ask a run to stop; `now` without a checkpoint."""
-
-    def resume(self, run_id: str) -> None:
-        """Let a run go on."""
-
-    def checkpoint(self, run_id: str) -> None:
-        """Ask a run to save a checkpoint and go on."""
-
-    def evaluate(self, run_id: str) -> None:
-        """Ask a run to evaluate and go on."""
-
-    def hold(self, card: str, held: bool) -> None:
-        """Hold a card back from queued runs, or give it free."""
-
-    def move(self, key: str, by: int) -> None:
-        """Give a run of the queue another turn."""
-
-    def unqueue(self, key: str) -> None:
-        """Take a run out of the queue."""
 
 
 class TuneDeckApp(TypeAhead):
@@ -123,8 +91,12 @@ class TuneDeckApp(TypeAhead):
         self.ascii = ascii
         self.charts = "ascii" if ascii else charts
         self.last: Snapshot | None = None
-        self.baseline: str | None = None
+        self.views = load(services.database.parent / FILE, services.database.name)
+        self.baseline = self.views.baseline
         """The run that others are compared with."""
+        self.undo: list[Back] = []
+        """The ways back from what was changed of the records of runs, the last one last."""
+        self._keeper = Keeper(services.database.parent / FILE, services.database.name)
         self.keymap = {action: ",".join(one) for action, one in (keys or {}).items()}
         self.set_keymap(self.keymap)
         self._rings = bell
@@ -136,6 +108,7 @@ class TuneDeckApp(TypeAhead):
         self._begun: tuple[str, float] | None = None
         self._drawn = 0.0
         self._collector = Collector(services, self._post)
+        self._collector.pin(self.baseline)
         self.animation_level = "none"
         for one in THEMES.values():
             self.register_theme(one)
@@ -222,10 +195,16 @@ class TuneDeckApp(TypeAhead):
             return
         new, old = message.snapshot, self.last
         if new.problem and not new.runs and old is not None:
-            new = replace(new, runs=old.runs, detail=old.detail, baseline=old.baseline)
+            of_runs = ("runs", "put_away", "listing", "detail", "baseline")
+            new = replace(new, **{name: getattr(old, name) for name in of_runs})
         self.last = new
         if self.app_focus or time.monotonic() - self._drawn >= AWAY_PERIOD:
             self._draw()
+        before = old.problem if old is not None else None
+        if new.notice and (old is None or new.notice != old.notice):
+            self._show_words(new.notice)
+        elif new.problem and new.problem != before:
+            self._show_words("")  # what was said before does not hide it
         if runs := ended(old, new, self._asked_to_stop):
             self._announce(sentence(runs, new.now))
 
@@ -233,6 +212,9 @@ class TuneDeckApp(TypeAhead):
         """What needs a person: a bell, and the status line, where it stays for a while."""
         if self._rings:
             self.bell()
+        self._show_words(words)
+
+    def _show_words(self, words: str) -> None:
         front = next((one for one in reversed(self.screen_stack) if isinstance(one, DeckScreen)), None)
         if front is not None:
             front.say(words, ANNOUNCED)
@@ -259,7 +241,11 @@ class TuneDeckApp(TypeAhead):
         home = self._home()
         home.select(message.run_id)
         below = self.screen_stack[-2] if len(self.screen_stack) > 1 else None
-        if isinstance(below, LiveScreen) and isinstance(self.screen, DeckScreen) and self.screen.place == "Machine":
+        if (
+            isinstance(below, LiveScreen)
+            and isinstance(self.screen, DeckScreen)
+            and self.screen.place in ("Machine", "Lineage")
+        ):
             self.pop_screen()
         if isinstance(self.screen, LiveScreen):
             if self.screen.run_id != message.run_id:
@@ -277,24 +263,31 @@ class TuneDeckApp(TypeAhead):
         else:
             self.push_screen(MachineScreen())
 
+    def action_lineage(self) -> None:
+        """Which run comes from which: of the run that is shown, or that the cursor is on."""
+        from tuiapp.screens.lineage import LineageScreen  # not needed for the first paint
+
+        current = self._home().table.current
+        run_id = self.screen.run_id if isinstance(self.screen, LiveScreen) else current.id if current else None
+        if run_id is None:
+            return
+        below = next((one for one in self.screen_stack if isinstance(one, LineageScreen)), None)
+        while below is not None and self.screen is not below:
+            self.pop_screen()
+        if below is None:
+            self.push_screen(LineageScreen(run_id, self.services.lineage))
+        else:
+            below.turn_to(run_id)
+
+    def on_compare_asked(self, message: CompareAsked) -> None:
+        """These runs side by side."""
+        from tuiapp.screens.compare import CompareScreen  # not needed for the first paint
+
+        self.push_screen(CompareScreen(self.services.compare, message.run_ids, self.baseline))
+
     def on_open_machine(self, _: OpenMachine) -> None:
         """The machine."""
         self.action_machine()
-
-    def on_hold_asked(self, message: HoldAsked) -> None:
-        """In a thread: the services may block."""
-        words = "held back: no queued run is put on it" if message.held else "given free: queued runs may have it"
-        self._tell(lambda: self.services.hold(message.card, message.held), words)
-
-    def on_move_asked(self, message: MoveAsked) -> None:
-        """In a thread: the services may block."""
-        words = "its turn is one later" if message.by > 0 else "its turn is one earlier"
-        self._tell(lambda: self.services.move(message.key, message.by), words)
-
-    def on_remove_asked(self, message: RemoveAsked) -> None:
-        """In a thread: the services may block."""
-        self._asked_to_stop.add(message.run_id)
-        self._tell(lambda: self.services.unqueue(message.key), "taken out of the queue")
 
     def on_open_form(self, _: OpenForm) -> None:
         """The wizard."""
@@ -369,6 +362,20 @@ class TuneDeckApp(TypeAhead):
         flow.save()
         self._enter(flow)
 
+    def look(self) -> None:
+        """See at once what a key changed."""
+        self._collector.look()
+
+    def ask(self, asked: Asked) -> None:
+        """What the list of runs needs from now on."""
+        self._collector.ask(asked)
+
+    def remember(self, views: Views) -> None:
+        """Keep how one looks at the runs for the next time."""
+        if views != self.views:
+            self.views = views
+            self._keeper.keep(views)
+
     def tell(self, words: str) -> None:
         """Say it on the screen in front; there may be none any more."""
         if self.screen_stack and isinstance(self.screen, DeckScreen):
@@ -379,35 +386,24 @@ class TuneDeckApp(TypeAhead):
         if self.screen_stack and isinstance(self.screen, DeckScreen) and self.screen.said == words:
             self.screen.say("")
 
-    def on_stop_asked(self, message: StopAsked) -> None:
+    @on_any(CALLS)
+    def carry_out(self, message: Message) -> None:
         """In a thread: the services may block."""
-        self._asked_to_stop.add(message.run_id)
-        words = "asked to stop now" if message.now else "asked to stop; it saves a checkpoint first"
-        self._tell(lambda: self.services.stop(message.run_id, message.now), words)
-
-    def on_checkpoint_asked(self, message: CheckpointAsked) -> None:
-        """In a thread: the services may block."""
-        words = "asked for a checkpoint at the end of this step"
-        self._tell(lambda: self.services.checkpoint(message.run_id), words)
-
-    def on_evaluate_asked(self, message: EvaluateAsked) -> None:
-        """In a thread: the services may block."""
-        words = "asked for an evaluation at the end of this step"
-        self._tell(lambda: self.services.evaluate(message.run_id), words)
+        if isinstance(message, ENDS):
+            self._asked_to_stop.add(message.run_id)
+        elif isinstance(message, ResumeAsked):
+            self._asked_to_stop.discard(message.run_id)
+        self._tell(*carried_out(message, self.services))
 
     def on_pin_asked(self, message: PinAsked) -> None:
         """From now on this run's curve stands under the others."""
         self.baseline = message.run_id
+        self.remember(replace(self.views, baseline=message.run_id))
         self._collector.pin(message.run_id)
         self.tell("this run's curve stands under the others now" if message.run_id else "no baseline")
 
-    def on_resume_asked(self, message: ResumeAsked) -> None:
-        """In a thread: the services may block."""
-        self._asked_to_stop.discard(message.run_id)
-        self._tell(lambda: self.services.resume(message.run_id), "asked to go on from the last checkpoint")
-
     @work(group="act", exit_on_error=False)
-    async def _tell(self, call: Callable[[], None], words: str) -> None:
+    async def _tell(self, call: Callable[[], object], words: str) -> None:
         try:
             await in_thread(call)
         except Exception as error:  # shown in a dialog, whatever it was

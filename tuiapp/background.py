@@ -9,6 +9,7 @@ from typing import Protocol, TypeVar
 from textual.message import Message
 
 from engine.errors import TuneDeckError
+from tuiapp.list_snapshot import Asked
 from tuiapp.messages import CollectFailed, SnapshotArrived
 from tuiapp.snapshot import Snapshot
 
@@ -67,6 +68,9 @@ def sentence(error: Exception) -> str:
 class Source(Protocol):
     """Where snapshots come from."""
 
+    def ask(self, asked: Asked) -> None:
+        """What the list of runs needs of the snapshots from now on."""
+
     def snapshot(self, selected: str | None, baseline: str | None = None) -> Snapshot:
         """Everything as it is now: one run in detail, and the curves of another to compare it with."""
 
@@ -81,6 +85,7 @@ class Collector:
         self._stopped = False
         self._selected: str | None = None
         self._baseline: str | None = None
+        self._asked: Asked | None = None
 
     def start(self) -> None:
         """Look for the first time and go on looking."""
@@ -96,6 +101,12 @@ class Collector:
         """Bring this run's curves with every look, from now."""
         if run_id != self._baseline:
             self._baseline = run_id
+            self._wake.set()
+
+    def ask(self, asked: Asked) -> None:
+        """Bring with every look what the list of runs needs, from now."""
+        if asked != self._asked:
+            self._asked = asked
             self._wake.set()
 
     def look(self) -> None:
@@ -117,6 +128,8 @@ class Collector:
 
     def _once(self) -> Message:
         try:
+            if self._asked is not None:
+                self._source.ask(self._asked)
             return SnapshotArrived(self._source.snapshot(self._selected, self._baseline))
         except Exception as error:  # whatever it was, the app stays and says so
             return CollectFailed(sentence(error))

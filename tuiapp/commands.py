@@ -10,10 +10,12 @@ from textual.content import Content
 
 from engine.keys import ACTIONS
 from tuiapp import format as f
+from tuiapp.field_values import canonical
 from tuiapp.glyphs import to_ascii
 from tuiapp.messages import OpenForm, OpenMachine, OpenRun
 from tuiapp.screens.base import DeckScreen
 from tuiapp.screens.data_file import DataFileScreen
+from tuiapp.screens.home import HomeScreen
 from tuiapp.screens.plan_model import PlanModelScreen
 from tuiapp.theme import THEMES
 from tuiapp.widgets.keys import key_names
@@ -78,6 +80,16 @@ class DeckCommands(Provider):
             for run in first
         ]
 
+    async def _orders(self, query: str) -> list[Command]:
+        """On the list of runs, to order it by any field."""
+        screen = self.screen
+        if not isinstance(screen, HomeScreen) or not query.casefold().startswith("order"):
+            return []
+        names = dict.fromkeys(canonical(name) for name in await screen.filtering.names())
+        return [
+            (f"Order by {f.clean(name)}", "the runs, by this field", partial(screen.order_by, name)) for name in names
+        ]
+
     def _drawn(self, commands: list[Command]) -> list[Command]:
         """As the terminal can show them."""
         if not self._deck.ascii:
@@ -92,7 +104,8 @@ class DeckCommands(Provider):
     async def search(self, query: str) -> Hits:
         """What fits the words, runs included."""
         matcher = self.matcher(query)
-        for name, about, call in self._drawn([*self.commands(), *self.moves(), *self._runs(query)]):
+        found = [*self.commands(), *self.moves(), *self._runs(query), *await self._orders(query)]
+        for name, about, call in self._drawn(found):
             score = max(matcher.match(name), matcher.match(about) / 2)
             if score > 0:
                 yield Hit(score, Content(name), call, text=name, help=about)

@@ -1,6 +1,8 @@
 """Rows of the database as the frozen values that the screens draw."""
 
+import functools
 import itertools
+import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -32,21 +34,32 @@ def number(value: Any) -> float | None:
     return value if math.isfinite(value) else math.nan
 
 
-def run_line(row: runs.Row, spark: tuple[float, ...]) -> RunLine:
-    """A row of `runs.lines` as a line of the table."""
-    latest = row["latest"]
-
-    def of(key: str, which: str = "last") -> float | None:
-        return number(latest.get(key, {}).get(which))
-
+def run_line(row: runs.Row, spark: tuple[float, ...], held: str = "") -> RunLine:
+    """A row of `runs.lines` as a line of the table. `held`: see RunLine."""
     return RunLine(
         id=row["id"], name=row["name"], status=row["status"], method=row["method"] or "",
         rank=int(row["rank"]) if row["rank"] and row["method"] != "full" else None, model=row["model"] or "",
         dataset=row["dataset"] or "", created_at=row["created_at"], started_at=row["started_at"],
-        ended_at=row["ended_at"], loss=of("loss"), best_eval=of("eval_loss", "best"),
-        peak_gib=of("memory_allocated_gib", "max"), tokens_per_second=of("tokens_per_second"),
-        learning_rate=of("learning_rate"), step=row["step"], total_steps=row["total"], spark=spark,
+        ended_at=row["ended_at"], loss=number(row["loss"]), best_eval=number(row["eval_loss.best"]),
+        peak_gib=number(row["memory_allocated_gib.max"]), tokens_per_second=number(row["tokens_per_second"]),
+        learning_rate=_float(row["lr"]), step=row["step"], total_steps=row["total"], spark=spark,
+        tags=_tags(row["tags"]), starred=bool(row["starred"]),
+        archived=bool(row["archived"]), deleted_at=row["deleted_at"], sweep=row["sweep_id"] or "",
+        sweep_name=row["sweep_name"] or "", note=row["note"], held=held, imported=row["source"] is not None,
     )  # fmt: skip
+
+
+@functools.lru_cache
+def _tags(text: str) -> tuple[str, ...]:
+    return tuple(json.loads(text))
+
+
+@functools.lru_cache
+def _float(text: str | None) -> float | None:
+    try:
+        return float(text) if text is not None else None
+    except ValueError:
+        return None
 
 
 def run_detail(db: Connection, line: RunLine, directory: Path, log: list[str], streams: Streams) -> RunDetail:
@@ -75,7 +88,7 @@ def run_detail(db: Connection, line: RunLine, directory: Path, log: list[str], s
         error_title=title, error_message=message, error_hint=hint, error_kind=kind, exit_code=run["exit_code"],
         parent=_name_of(db, run["parent_id"]), held_out=_held_out(run),
         tags=tuple(run["tags"] or ()), note=run["note"] or "", attempt=progress.get("attempt") or 1,
-        supervisor_pid=_supervisor_pid(line, directory), directory=str(directory), **_memory(run, streams, worked, _cards(db, line.id)),
+        supervisor_pid=_supervisor_pid(line, directory), directory=run["source"] or str(directory), **_memory(run, streams, worked, _cards(db, line.id)),
     )  # fmt: skip
 
 
@@ -141,9 +154,10 @@ def _supervisor_pid(line: RunLine, directory: Path) -> int | None:
 
 def _epochs(progress: dict[str, Any], spec: dict[str, Any]) -> float | None:
     """How many epochs the whole run is, from how far it got; the specification's number until it has begun."""
-    if progress.get("epoch") and progress.get("step"):
+    if progress.get("epoch") and progress.get("step") and progress.get("total"):
         return float(progress["epoch"] * progress["total"] / progress["step"])
-    return None if spec["training"]["max_steps"] else spec["training"]["epochs"]
+    training = spec.get("training") or {}  # of an imported run there is none
+    return None if training.get("max_steps") else training.get("epochs")
 
 
 def _without_pauses(worked: Points, losses: Sequence[Row]) -> list[tuple[float, float]]:
@@ -210,6 +224,13 @@ def _error(db: Connection, run: runs.Row) -> tuple[str, str, str, str]:
     if failed and failed["type"] == "failed":
         data = failed["data"]
         return TITLES.get(data["kind"], TITLES["other"]), data["message"], data["hint"], data["kind"]
+    if run["source"]:
+        return (
+            "The run failed",
+            run["exit_reason"] or "",
+            "It was not trained here: its record is all there is.",
+            "other",
+        )
     title = "The host ran out of memory" if run["status"] == "oom" else "The run crashed"
     return (
         title,

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from engine.elsewhere import refuse_imported
 from engine.errors import RunError
 from engine.spec import flatten, parse
 from engine.store import runs
@@ -14,6 +15,7 @@ OWN = ("model.path", "data.path", "run.name", "run.parent")
 
 def draft_of(run: runs.Row) -> RunDraft:
     """A draft in which everything is as in the run, open at its last step. Raises RunError."""
+    refuse_imported(run, "forked")
     spec = parse(run["spec"])
     if not isinstance(spec.data.path, str):
         raise RunError("This run mixes several data sets", f"{run['name']} reads {len(spec.data.path)} of them.",

@@ -36,6 +36,7 @@ RESUMABLE = ("stopped", "failed", "crashed", "oom")
 BROKEN = ("failed", "crashed", "oom")
 
 CURSOR = "▸"
+MARK, STAR = "◆", "★"
 FOCUS = "▌"
 SPARK = "▁▂▃▄▅▆▇█"
 FULL, REST = "━", "─"
@@ -49,6 +50,8 @@ _ASCII = str.maketrans(
         **dict(zip("▓▒░±", "%+:~", strict=True)),
         **dict(zip("┃┊↵⇥␍", "||$>$", strict=True)),
         "⎿": "`",
+        "├": "|",
+        "└": "`",
     }
 )
 _CLIPPED = re.compile(".?…")

@@ -16,6 +16,7 @@ LIVE_KEYS: list[BindingType] = [
     Binding("plus", "smooth(1)", "smooth", key_display="+ -", tooltip="smoother"),
     Binding("minus", "smooth(-1)", "rougher", show=False, tooltip="rougher"),
     Binding("p", "pin", "baseline", tooltip="a baseline underneath"),
+    Binding("c", "compare", "compare", show=False, tooltip="compare with the baseline, or with another run"),
     Binding("left_square_bracket", "turn(-1)", "run", key_display="[ ]", tooltip="previous run"),
     Binding("right_square_bracket", "turn(1)", "next run", show=False, tooltip="next run"),
     Binding("ctrl+o", "turn(-1)", show=False),
@@ -28,6 +29,7 @@ LIVE_KEYS: list[BindingType] = [
     Binding("n", "new", "new", show=False, tooltip="a new run"),
     Binding("m", "app.machine", "machine", show=False, tooltip="the machine: every card, and the queue"),
     Binding("1", "pane(1)", "first pane", show=False, tooltip="that pane", key_display="1–9"),
+    Binding("L", "app.lineage", "lineage", show=False, tooltip="lineage: what it comes from, what came of it"),
     *(Binding(str(i), f"pane({i})", show=False) for i in range(2, 10)),
 ]
 

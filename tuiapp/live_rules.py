@@ -59,13 +59,18 @@ def _status_in(*states: str) -> Callable[[Offer], bool]:
     return lambda offer: offer.detail is not None and offer.writable and offer.detail.run.status in states
 
 
+def _own(offer: Offer) -> bool:
+    """Whether it was trained here: an imported run has no specification to go on from."""
+    return offer.detail is not None and not offer.detail.run.imported
+
+
 RULES: dict[str, Callable[[Offer], bool]] = {
     "choose": lambda offer: offer.view == WHAT and not is_narrow(offer.width, offer.height),
     "stop": _status_in(*STOPPABLE),
-    "resume": _status_in(*RESUMABLE),
+    "resume": lambda offer: _own(offer) and _status_in(*RESUMABLE)(offer),
     "save": _active,
     "evaluate": lambda offer: _active(offer) and offer.detail is not None and offer.detail.held_out,
-    "fork": lambda offer: offer.detail is not None and offer.writable and bool(offer.detail.spec),
+    "fork": lambda offer: _own(offer) and offer.detail is not None and offer.writable and bool(offer.detail.spec),
     "new": lambda offer: offer.writable,
     "view": lambda offer: offer.views > 1 and (not is_narrow(offer.width, offer.height) or offer.zoom == "loss"),
     "zoom": lambda offer: offer.width >= 24 and offer.height >= 6,
@@ -78,6 +83,7 @@ RULES: dict[str, Callable[[Offer], bool]] = {
     "inspect": lambda offer: offer.detail is not None,
     "copy": lambda offer: offer.detail is not None,
     "pin": lambda offer: offer.detail is not None,
+    "compare": lambda offer: offer.detail is not None,
 }
 """Actions that are not always there: a key that would do nothing is not shown and does nothing."""
 

@@ -6,8 +6,19 @@ from pathlib import Path
 
 from engine.errors import TuneDeckError
 from engine.hardware import Hardware, Sampler, probe
-from engine.store import runs
-from engine.store.connection import Connection, DatabaseError, is_locked, open_database, writable
+from engine.store import runs, sweeps
+from engine.store.connection import (
+    Connection,
+    DatabaseError,
+    ReadOnly,
+    explained,
+    is_damaged,
+    is_locked,
+    open_database,
+    state,
+    writable,
+)  # fmt: skip
+from tuiapp.list_snapshot import Asked
 from tuiapp.machine_desk import MachineDesk
 from tuiapp.reading import Reader
 from tuiapp.snapshot import Snapshot
@@ -15,11 +26,15 @@ from tuiapp.snapshot import Snapshot
 PATIENCE = 1.0
 """Seconds that a look waits for a database that another program holds: the next look is not far."""
 LOCKED = "Another program holds the database: what is shown is from before. Runs go on and lose nothing."
+DAMAGED = "The database is damaged: quit, then tunedeck db check and tunedeck db rebuild"
+NO_ROOM = "The disk is full: this may be from before. Runs go on and tell the rest later"
+AGAIN = 10.0
+"""Seconds after which a database that could only be read is opened anew, to see whether it can be written again."""
 GONE = "The database is gone, moved or deleted; runs at work go on"
 
 
 class Look:
-    """Belongs to the one thread that collects, but for `hardware` and `sampler`."""
+    """Belongs to the one thread that collects, but for `hardware`, `sampler` and what is said to be of any thread."""
 
     def __init__(self, database: Path) -> None:
         self._database = database
@@ -27,6 +42,11 @@ class Look:
         self._reader = Reader(database)
         self._file: tuple[int, int] | None = None
         """Device and inode of the database that was read."""
+        self._opened: tuple[float, object] = 0.0, None
+        """When a database that can only be read was opened, and the state of its files then."""
+        self._notice = ""
+        self._asked = Asked()
+        self._changed = False
 
     @functools.cached_property
     def hardware(self) -> Hardware:
@@ -40,7 +60,15 @@ class Look:
 
     @functools.cached_property
     def _desk(self) -> MachineDesk:
-        return MachineDesk(self.hardware, self.sampler, self._database)
+        return MachineDesk(self.hardware, self.sampler, self._database, self._hear)
+
+    def ask(self, asked: Asked) -> None:
+        """What the list of runs needs from the next look on."""
+        self._asked = asked
+
+    def changed(self) -> None:
+        """This program changed a run: the next look sees it. From any thread."""
+        self._changed = True
 
     def snapshot(self, selected: str | None, baseline: str | None) -> Snapshot:
         """Everything now; a database that cannot be read is a sentence."""
@@ -49,16 +77,37 @@ class Look:
             return Snapshot(machine, place, time.time(), problem=f"{GONE}: {place}" if self._file else None)
         can_write = writable(self._database)
         try:
+            self._let_go()
             if self._db is None:
-                self._db = open_database(self._database, patience=PATIENCE)
+                self._opened = time.monotonic(), state(self._database)
+                self._db = open_database(self._database, patience=PATIENCE, say=self._hear)
             if can_write:
                 _make_true(self._db, self._database)
-            lines, detail, pinned = self._reader.read(self._db, selected, baseline)
+            if self._changed:
+                self._changed = False
+                self._reader.rescan()
+            seen = self._reader.read(self._db, selected, baseline, self._asked)
         except (TuneDeckError, DatabaseError) as error:
+            self._close()
+            problem = _problem(error, self._database)
+            return Snapshot(machine, place, time.time(), problem=problem, read_only=not can_write, notice=self._notice)
+        only_read = isinstance(self._db, ReadOnly)
+        return Snapshot(machine, place, time.time(), **vars(seen), read_only=only_read, notice=self._notice,
+                        problem=NO_ROOM if only_read and can_write else None)  # fmt: skip
+
+    def _hear(self, notice: str) -> None:
+        self._notice = notice
+
+    def _let_go(self) -> None:
+        """A connection that only reads does not see what others write: it is made anew when they have."""
+        then, before = self._opened
+        if isinstance(self._db, ReadOnly) and (before != state(self._database) or time.monotonic() > then + AGAIN):
+            self._close()
+
+    def _close(self) -> None:
+        if self._db is not None:
+            self._db.close()
             self._db = None
-            problem = LOCKED if is_locked(error) else str(error)
-            return Snapshot(machine, place, time.time(), problem=problem, read_only=not can_write)
-        return Snapshot(machine, place, time.time(), lines, detail, pinned, read_only=not can_write)
 
     def _is_there(self) -> bool:
         """Whether the database is there; what was read of another file in its place is forgotten."""
@@ -73,10 +122,17 @@ class Look:
         return True
 
 
+def _problem(error: Exception, database: Path) -> str:
+    """Why the runs cannot be read, in a sentence that a line has room for."""
+    if is_locked(error):
+        return LOCKED
+    return DAMAGED if is_damaged(error) else str(explained(database, error))
+
+
 def _make_true(db: Connection, database: Path) -> None:
     """Look after runs that are held for alive. A locked or full database can still be read."""
     try:
-        if runs.active(db):
+        if runs.active(db) or sweeps.active(db):
             from engine.reconcile import reconcile  # brings all that starting a run needs
 
             reconcile(db, database)

@@ -19,7 +19,7 @@ from engine.errors import TuneDeckError
 from engine.hardware import CardFacts, Gpu, GpuProcess, GpuSample
 from engine.leases import CPU
 from engine.store import machine as stored
-from engine.store.connection import Connection, DatabaseError, open_database
+from engine.store.connection import Connection, DatabaseError, ReadOnly, Say, open_database
 from engine.tickets import Lease, Ticket
 from tuiapp.detail import _ends_at, number
 from tuiapp.machine_snapshot import DayLine, HappenedLine, LeaseLine, ProcessLine, QueueLine
@@ -63,7 +63,11 @@ class History:
 class MachineDesk:
     """Belongs to one thread, which looks about once a second."""
 
-    def __init__(self, machine: hardware.Hardware, sampler: hardware.Sampler, database: Path) -> None:
+    def __init__(
+        self, machine: hardware.Hardware, sampler: hardware.Sampler, database: Path, say: Say | None = None
+    ) -> None:
+        """`say` as in `open_database`."""
+        self._say = say
         self._hardware, self._sampler, self._database = machine, sampler, database
         self._histories = {gpu.uuid: History() for gpu in machine.gpus}
         self._db: Connection | None = None
@@ -124,8 +128,8 @@ class MachineDesk:
     def _read(self, here: Sequence[str], now: float) -> None:
         if not self._database.exists():
             return
-        if self._db is None:
-            self._db = open_database(self._database, create=False, patience=PATIENCE)
+        if self._db is None or isinstance(self._db, ReadOnly):  # which does not see what others write
+            self._db = open_database(self._database, create=False, patience=PATIENCE, say=self._say)
         found = stored.progress_of(self._db, here)
         self._progress = {run: (_line(run), None) for run in here}
         for run, row in found.items():

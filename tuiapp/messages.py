@@ -38,6 +38,14 @@ class RunSelected(Message):
 
 
 @dataclass
+class FoldAsked(Message):
+    """A group of the list is to be folded, or opened, by its key."""
+
+    key: str
+    is_open: bool
+
+
+@dataclass
 class OpenRun(Message):
     """Show this run live."""
 
@@ -98,6 +106,13 @@ class PinAsked(Message):
     """The person wants other runs to be compared with this one; None with none."""
 
     run_id: str | None
+
+
+@dataclass
+class CompareAsked(Message):
+    """The person wants these runs side by side, by id; the pinned one, else the first, is what the others are held against."""
+
+    run_ids: tuple[str, ...]
 
 
 @dataclass

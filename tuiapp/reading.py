@@ -1,5 +1,6 @@
 """What the snapshots show of the runs, read from the database only where something has changed."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,8 @@ from engine import paths
 from engine.outcome import last_words
 from engine.store.connection import Connection
 from tuiapp.detail import baseline_detail, run_detail
+from tuiapp.list_snapshot import Asked, Listing
+from tuiapp.listing import Lister
 from tuiapp.snapshot import RunDetail, RunLine
 from tuiapp.streams import Streams
 from tuiapp.table import Table
@@ -19,27 +22,43 @@ KEPT = 8
 Lines = tuple[RunLine, ...]
 
 
+@dataclass(frozen=True)
+class Seen:
+    """What a snapshot has of the runs."""
+
+    runs: Lines
+    put_away: Lines
+    listing: Listing
+    detail: RunDetail | None
+    baseline: RunDetail | None
+
+
 class Reader:
     """Belongs to the one thread that collects."""
 
     def __init__(self, database: Path) -> None:
         self._database = database
         self._table = Table()
+        self._lister = Lister()
         self._lines: tuple[Any, Lines] | None = None
         self._details: dict[tuple[str, bool], tuple[Any, RunDetail]] = {}
         self._streams: dict[str, Streams] = {}
 
-    def read(
-        self, db: Connection, selected: str | None, baseline: str | None
-    ) -> tuple[Lines, RunDetail | None, RunDetail | None]:
-        """All runs, the selected one in detail, and the baseline as others are compared with it."""
-        version = (id(db), db.execute("PRAGMA data_version").fetchone()[0], db.total_changes)
+    def rescan(self) -> None:
+        """This program changed a run: what is seldom looked at is looked at again."""
+        self._table.rescan()
+        self._lister.rescan()
+
+    def read(self, db: Connection, selected: str | None, baseline: str | None, asked: Asked) -> Seen:
+        """All runs, what the list asks for, the selected run in detail, and the baseline as others are compared with it."""
+        version = (db, db.execute("PRAGMA data_version").fetchone()[0], db.total_changes)
         if self._lines is None or self._lines[0] != version or not self._table.complete:
             self._lines = version, self._table.read(db)
         line, other = self._table.line(selected), self._table.line(baseline)
+        listing = self._lister.read(db, version, self._table, asked, selected)
         detail = self._detail(db, version, line, True) if line else None
         pinned = self._detail(db, version, other, False) if other else None
-        return self._lines[1], detail, pinned
+        return Seen(self._lines[1], self._table.put_away, listing, detail, pinned)
 
     def _detail(self, db: Connection, version: Any, line: RunLine, whole: bool) -> RunDetail:
         """`whole`: with everything, not only what others are compared with."""

@@ -23,6 +23,8 @@ class Choice:
 
 def choices(detail: RunDetail) -> list[Choice]:
     """What can be done about it, the most likely help first."""
+    if detail.run.imported:
+        return []
     wrong = [one for one in detail.health if one.severity == "warning" and one.changes]
     found = [_of_finding(one.text, one.remedy, one.changes) for one in wrong]
     if not found:

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any, cast
 
 from engine import config, paths
 from engine.errors import StoreError
-from tuiapp.app import Services as ServicesProtocol
 from tuiapp.app import TuneDeckApp
+from tuiapp.app_services import Services as ServicesProtocol
 
 if TYPE_CHECKING:
+    from tuiapp.list_snapshot import Asked
     from tuiapp.looking import Look
     from tuiapp.services import Services
     from tuiapp.snapshot import Snapshot
@@ -22,20 +23,24 @@ class LateServices:
     """`Services` whose modules are imported when the first of its methods is called: for a look fewer than for the rest."""
 
     def __init__(self, database: Path) -> None:
-        self._database = database
+        self.database = database
         self.drafts = database.parent / "drafts"  # known without the rest
 
     @functools.cached_property
     def _look(self) -> "Look":
         from tuiapp.looking import Look
 
-        return Look(self._database)
+        return Look(self.database)
 
     @functools.cached_property
     def _services(self) -> "Services":
         from tuiapp.services import Services
 
-        return Services(self._database, self._look)
+        return Services(self.database, self._look)
+
+    def ask(self, asked: "Asked") -> None:
+        """What the list of runs needs of the snapshots."""
+        self._look.ask(asked)
 
     def snapshot(self, selected: str | None, baseline: str | None = None) -> "Snapshot":
         """Everything as it is now."""

@@ -16,11 +16,13 @@ from engine.errors import RunError, TuneDeckError
 from engine.models import known_models, on_this_machine
 from engine.spec import RunSpec, parse
 from engine.store import plans, runs
-from engine.store.connection import Connection, DatabaseError, open_database
+from engine.store.connection import Connection, DatabaseError, Following, open_database
 from tuiapp.data_snapshot import Browsed, DataCounts, DataPage, RowsSeen
 from tuiapp.draft import RunDraft
+from tuiapp.list_snapshot import Asked
 from tuiapp.looking import Look
 from tuiapp.model_values import FitRow, ModelLine, ModelPage
+from tuiapp.record_services import Records
 from tuiapp.review_values import ReviewPage
 from tuiapp.snapshot import (
     CardPlan,
@@ -34,9 +36,12 @@ from tuiapp.snapshot import (
 from tuiapp.training_snapshot import TrainingPage
 
 if TYPE_CHECKING:
+    from engine.lineage import Node
     from engine.planner.calibrate import PastRun
     from engine.planner.plan import Request
     from engine.planner.rules import Goal
+    from tuiapp.compare_values import ComparePage, CompareQuestion
+    from tuiapp.comparing import Desk as CompareDesk
     from tuiapp.dataview import Desk as DataDesk
     from tuiapp.modeling import Shelf
     from tuiapp.planning import Desk
@@ -59,12 +64,14 @@ class Services:
         self.database = database
         self.drafts = database.parent / "drafts"
         self._look = look or Look(database)
+        self.records = Records(database, self._look.changed)
         self._local = threading.local()  # an SQLite connection belongs to the thread that made it
         self._desks: dict[tuple[str, str], Desk] = {}
         self._request: tuple[Any, Request] | None = None
         self._looked: dict[str, DataDesk] = {}
         self._shelf: Shelf | None = None
         self._reviewed: dict[tuple[str, int | None], ReviewDesk] = {}
+        self._compared: CompareDesk | None = None
 
     @functools.cached_property
     def _hardware(self) -> hardware.Hardware:
@@ -76,8 +83,8 @@ class Services:
 
     def _db(self) -> Connection:
         if getattr(self._local, "db", None) is None:
-            self._local.db = open_database(self.database)
-        db: Connection = self._local.db
+            self._local.db = Following(self.database, create=True)
+        db: Connection = self._local.db.get()
         return db
 
     def snapshot(self, selected: str | None, baseline: str | None = None) -> Snapshot:
@@ -86,6 +93,10 @@ class Services:
         A database that cannot be read is a sentence.
         """
         return self._look.snapshot(selected, baseline)
+
+    def ask(self, asked: Asked) -> None:
+        """What the list of runs needs of the snapshots from now on."""
+        self._look.ask(asked)
 
     def hold(self, card: str, held: bool) -> None:
         """Hold a card back from queued runs, by UUID, or give it free. Raises RunError."""
@@ -176,6 +187,27 @@ class Services:
         from tuiapp import forking
 
         return forking.draft_of(self._find(run_id))
+
+    def compare(self, asked: "CompareQuestion") -> "ComparePage":
+        """Runs side by side. Raises RunError if none of them is there."""
+        from tuiapp.comparing import Desk
+
+        if self._compared is None:
+            self._compared = Desk()
+        return self._compared.page(self._db(), asked)
+
+    def export_compared(self, ids: tuple[str, ...], form: str) -> str:
+        """Write the comparison, or every point, to a new file of the working directory; its path. Raises TuneDeckError."""
+        from tuiapp.comparing import export
+
+        return export(self._db(), ids, form)
+
+    def lineage(self, run_id: str) -> "Node":
+        """Everything that a run is related to. Raises TuneDeckError."""
+        from engine import lineage
+
+        with contextlib.closing(open_database(self.database, create=False)) as db:
+            return lineage.tree(db, run_id)
 
     def browse(self, text: str) -> Browsed:
         """Files that go on from a text."""

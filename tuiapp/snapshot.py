@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from engine.health import Finding
+from tuiapp.list_snapshot import NOTHING, Listing
 from tuiapp.machine_snapshot import DayLine, HappenedLine, LeaseLine, ProcessLine, QueueLine
 
 if TYPE_CHECKING:
@@ -94,16 +95,37 @@ class RunLine:
     peak_gib: float | None = None
     tokens_per_second: float | None = None
     learning_rate: float | None = None
+    """As it is in the specification: the peak of the schedule."""
     rank: int | None = None
     step: int | None = None
     total_steps: int | None = None
     spark: tuple[float, ...] = ()
     """The loss curve thinned to a dozen points for a sparkline."""
+    tags: tuple[str, ...] = ()
+    note: str = ""
+    starred: bool = False
+    archived: bool = False
+    deleted_at: float | None = None
+    """When it was put into the bin."""
+    sweep: str = ""
+    """The id of the sweep that it is part of, and the name."""
+    sweep_name: str = ""
+    imported: bool = False
+    """It was trained by another program: it cannot be continued or forked."""
+    held: str = ""
+    """What its evaluation rows depend on: only runs with the same one are compared by their best eval loss."""
+
+    @property
+    def is_put_away(self) -> bool:
+        """Whether it is archived or in the bin."""
+        return self.archived or self.deleted_at is not None
 
     @cached_property
     def words(self) -> str:
         """What a filter looks through, folded."""
-        return " ".join((self.name, self.model, self.method, self.status, self.dataset, self.id)).casefold()
+        return " ".join(
+            (self.name, self.model, self.method, self.status, self.dataset, self.id, self.note, *self.tags)
+        ).casefold()
 
 
 @dataclass(frozen=True)
@@ -201,12 +223,19 @@ class Snapshot:
     database: str
     now: float
     runs: tuple[RunLine, ...] = ()
+    """The newest first; without those that are archived or in the bin."""
     detail: RunDetail | None = None
     baseline: RunDetail | None = None
     """The run that is pinned to compare others with: its row, curves and specification alone."""
     read_only: bool = False
     problem: str | None = None
     """Why the runs could not be read this time, in a sentence."""
+    notice: str = ""
+    """What was done to the database when it was opened: to be read once."""
+    put_away: tuple[RunLine, ...] = ()
+    """The runs that are archived or in the bin."""
+    listing: Listing = NOTHING
+    """What the list of runs asked for."""
 
 
 @dataclass(frozen=True)

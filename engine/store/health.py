@@ -59,7 +59,8 @@ def speeds_of_like_runs(db: sqlite3.Connection, run: Row, most: int = 5) -> list
     marks = ", ".join("?" * len(ALIKE))
     rows = db.execute(
         f"""SELECT other.id FROM runs AS other JOIN runs AS mine ON mine.id = ?
-        WHERE other.id IN (SELECT id FROM runs WHERE status IN ('finished', 'stopped') AND model = ? AND method IS ? AND id != ?
+        WHERE other.id IN (SELECT id FROM runs WHERE status IN ('finished', 'stopped') AND deleted_at IS NULL AND model = ?
+            AND method IS ? AND id != ?
             ORDER BY created_at DESC LIMIT ?)
         AND other.host IS mine.host
         AND json_extract(other.environment, '$.device') IS json_extract(mine.environment, '$.device')

@@ -40,7 +40,7 @@ def busy(db: sqlite3.Connection, since: float, now: float) -> list[tuple[float, 
     """(from, to, cards) for each attempt of a run that had GPUs after a time; one that still runs lasts until now."""
     rows = db.execute(
         "SELECT run_id, events.time, type, data, runs.ended_at, runs.status FROM events JOIN runs ON runs.id = run_id"
-        " WHERE coalesce(runs.ended_at, ?1) >= ?1 AND source = 'supervisor' AND type IN ('attempt', 'exit')"
+        " WHERE coalesce(runs.ended_at, ?1) >= ?1 AND events.source = 'supervisor' AND type IN ('attempt', 'exit')"
         " ORDER BY run_id, events.time, seq", (since,)).fetchall()  # fmt: skip
     found = []
     for i, row in enumerate(rows):

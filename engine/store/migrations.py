@@ -104,8 +104,71 @@ def _tracker(db: Any) -> None:
     _script(db, TRACKER)
 
 
+VIEWS = """
+CREATE VIEW run_overview AS
+    SELECT runs.id, name, project, status, model, method,
+        (SELECT CAST(value AS INTEGER) FROM params WHERE run_id = runs.id AND path = 'method.rank' AND method != 'full') AS rank,
+        dataset, strftime('%Y-%m-%dT%H:%M:%SZ', created_at, 'unixepoch') AS created,
+        round((coalesce(ended_at, progress.time) - started_at) / 60.0, 1) AS minutes, progress.step, progress.total AS steps,
+        (SELECT CAST(value AS REAL) FROM params WHERE run_id = runs.id AND path = 'training.learning_rate') AS learning_rate,
+        eval.best AS best_eval, eval.last AS last_eval, loss.last AS last_loss, loss.smoothed AS smoothed_loss,
+        speed.last AS tokens_per_second, memory.max AS peak_gib,
+        (SELECT group_concat(value, ', ') FROM json_each(tags)) AS tags, note, starred, archived, parent_id, sweep_id, source,
+        exit_reason
+    FROM runs LEFT JOIN progress ON progress.run_id = runs.id
+    LEFT JOIN latest AS eval ON eval.run_id = runs.id AND eval.key = 'eval_loss'
+    LEFT JOIN latest AS loss ON loss.run_id = runs.id AND loss.key = 'loss'
+    LEFT JOIN latest AS speed ON speed.run_id = runs.id AND speed.key = 'tokens_per_second'
+    LEFT JOIN latest AS memory ON memory.run_id = runs.id AND memory.key = 'memory_allocated_gib'
+    WHERE deleted_at IS NULL;
+CREATE VIEW eval_points AS
+    SELECT metrics.run_id, runs.name, metrics.step, round((metrics.time - runs.started_at) / 60.0, 1) AS minutes,
+        metrics.value AS eval_loss, metrics.value IS latest.best AS best,
+        (SELECT path FROM checkpoints WHERE run_id = metrics.run_id AND checkpoints.step = metrics.step) AS checkpoint
+    FROM metrics JOIN runs ON runs.id = metrics.run_id
+    JOIN latest ON latest.run_id = metrics.run_id AND latest.key = metrics.key
+    WHERE metrics.key = 'eval_loss' AND deleted_at IS NULL;
+CREATE VIEW gpu_use AS
+    SELECT run_id, runs.name, gpu, count(*) AS seconds, round(max(memory_used), 2) AS peak_gib,
+        round(avg(utilization), 1) AS mean_utilization, round(avg(power), 1) AS mean_watts,
+        round(sum(power) / 3600.0, 2) AS watt_hours, max(temperature) AS max_temperature
+    FROM gpu_samples JOIN runs ON runs.id = run_id WHERE deleted_at IS NULL GROUP BY run_id, gpu;
+CREATE VIEW timeline AS
+    SELECT run_id, runs.name, strftime('%Y-%m-%dT%H:%M:%SZ', events.time, 'unixepoch') AS at, attempt, type, level, text
+    FROM events JOIN runs ON runs.id = run_id WHERE type != 'sample' AND deleted_at IS NULL ORDER BY events.time, seq;
+"""
+
+
+def _views(db: Any) -> None:
+    """For people with sqlite3 or Datasette; docs/database.md describes them."""
+    _script(db, VIEWS)
+
+
+NAMES = """
+CREATE TABLE search_names (kind TEXT, name TEXT, PRIMARY KEY (kind, name)) WITHOUT ROWID;
+CREATE TRIGGER param_added AFTER INSERT ON params
+    WHEN NOT EXISTS (SELECT 1 FROM search_names WHERE kind = 'param' AND name = new.path)
+    BEGIN INSERT INTO search_names VALUES ('param', new.path); END;
+CREATE TRIGGER series_added AFTER INSERT ON series
+    WHEN NOT EXISTS (SELECT 1 FROM search_names WHERE kind = 'metric' AND name = new.key)
+    BEGIN INSERT INTO search_names VALUES ('metric', new.key); END;
+INSERT INTO search_names SELECT DISTINCT 'param', path FROM params WHERE path IS NOT NULL;
+INSERT INTO search_names SELECT DISTINCT 'metric', key FROM series;
+"""
+
+
+def _names(db: Any) -> None:
+    """What a filter may name: to look through 900,000 parameters for their names takes 0.3 s."""
+    _script(db, NAMES)
+
+
+def _families(db: Any) -> None:
+    """Forks are found by their parent: in the rows that column lies behind long texts."""
+    db.execute("CREATE INDEX runs_by_parent ON runs(parent_id) WHERE parent_id IS NOT NULL")
+
+
 MIGRATIONS: list[tuple[str, Callable[[Any], None]]] = [
-    ("initial", _initial), ("throttle", _throttle), ("tracker", _tracker),
+    ("initial", _initial), ("throttle", _throttle), ("tracker", _tracker), ("views", _views), ("names", _names), ("families", _families),
 ]  # fmt: skip
 VERSION = len(MIGRATIONS)
 
@@ -117,16 +180,16 @@ def _script(db: Any, text: str) -> None:
             db.execute(statement)
 
 
-def migrate(connection: Any) -> None:
-    """Bring a database to VERSION. The caller holds the lock."""
+def migrate(connection: Any, version: int = VERSION) -> None:
+    """Bring a database to a version of the schema. The caller holds the lock."""
     # sqlite_utils imports pandas where it is installed (0.6 s), so only who migrates pays for it
     import sqlite_utils
     from sqlite_utils.migrations import Migrations
 
     steps = Migrations("tunedeck")
-    for name, function in MIGRATIONS:
+    for name, function in MIGRATIONS[:version]:
         steps(name=name)(function)
     db = sqlite_utils.Database(connection)
     steps.apply(db)
-    connection.execute(f"PRAGMA user_version = {VERSION}")
+    connection.execute(f"PRAGMA user_version = {version}")
     connection.commit()

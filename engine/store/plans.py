@@ -19,7 +19,7 @@ def history(db: sqlite3.Connection) -> list[PastRun]:
     """
     rows = db.execute(
         "SELECT id, method, plan, json_extract(environment, '$.device') AS device FROM runs"
-        " WHERE status IN ('finished', 'stopped')"
+        " WHERE status IN ('finished', 'stopped') AND deleted_at IS NULL"
         " AND coalesce(json_extract(plan, '$.memory'), json_extract(plan, '$.speed')) IS NOT NULL"
         " AND NOT EXISTS (SELECT 1 FROM events WHERE run_id = runs.id AND type = 'attempt'"
         " AND json_extract(data, '$.overrides') != '{}')"

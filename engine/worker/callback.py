@@ -1,5 +1,6 @@
 """What the trainer does, told as events; the request to stop, obeyed; checkpoints, announced once complete."""
 
+import contextlib
 import os
 import resource
 import shutil
@@ -110,7 +111,8 @@ class ReportingCallback(TrainerCallback):
             self._eval_loss = state.global_step, values["eval_loss"]
         self._reporter.say(Metric(state.global_step, values))
         if self._reporter.rank == 0:
-            _print(state.global_step, values)
+            with contextlib.suppress(OSError):  # a full disk: the log has less, training goes on
+                _print(state.global_step, values)
         if "loss" in values:
             parts = {} if self._measured else components(kept.get("model"), kept.get("optimizer"))
             self._measured = True

@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -53,3 +54,13 @@ def _repository(path: Path) -> None:
         (path / "code.py").write_text("x = 1\n")
         subprocess.run([*git, *command], check=True, capture_output=True)
     (path / "code.py").write_text(f"x = 2\nlogin('{SECRET}')\n")
+
+
+@pytest.fixture(scope="session")
+def old_runs(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What TRL, TensorBoard and Trackio leave behind (tests.old_runs), made in a process of its own."""
+    place = tmp_path_factory.mktemp("old")
+    command = [sys.executable, "-m", "tests.old_runs", str(place), str(tiny_model)]
+    made = subprocess.run(command, cwd=Path(__file__).parent.parent.parent, capture_output=True, text=True, check=False)
+    assert made.returncode == 0, made.stderr[-3000:]
+    return place

@@ -15,13 +15,16 @@ from engine.data.rows import Row
 from engine.data.scan import Report, scan
 from engine.hardware import Gpu, Hardware
 from engine.health import Finding
+from engine.lineage import Node
 from engine.planner.calibrate import PastRun
 from tests.tuiapp import reviewed
+from tests.tuiapp.fake_records import FakeRecords, listing
 from tuiapp import dataview
 from tuiapp.browse import browse
 from tuiapp.data_snapshot import Browsed, DataCounts, DataPage, RowsSeen
 from tuiapp.data_values import PAGE
 from tuiapp.draft import RunDraft
+from tuiapp.list_snapshot import Asked
 from tuiapp.model_values import FitRow, ModelLine, ModelPage
 from tuiapp.review_values import ReviewPage
 from tuiapp.reviewing import save
@@ -79,7 +82,7 @@ def run(run_id: str, name: str, status: str = "finished", hours: float = 2, **va
         "step": 414,
         "total_steps": 414,
     }
-    usual |= {"tokens_per_second": 2188.0, "learning_rate": 2e-4}
+    usual |= {"held": "support_alpaca.json, 480 rows", "tokens_per_second": 2188.0, "learning_rate": 2e-4}
     return replace(line, **(usual | values))  # type: ignore[arg-type]
 
 
@@ -265,7 +268,16 @@ class FakeServices:
     planner: Planner = field(default_factory=Planner)
     looker: Looker = field(default_factory=Looker)
     reviewed: Callable[[NewRun], ReviewPage] = reviewed.page
+    family: Callable[[str], Node] = lambda run_id: Node(run_id, "run", run_id, "finished")
     drafts: Path = field(default_factory=lambda: Path(tempfile.mkdtemp()) / "drafts")
+    asked: Asked = field(default_factory=Asked)
+
+    def __post_init__(self) -> None:
+        self.database = self.drafts.parent / "experiments.db"
+        self.records = FakeRecords(lambda: self.lines, lambda lines: setattr(self, "lines", lines), self.calls)
+
+    def ask(self, asked: Asked) -> None:
+        self.asked = asked
 
     def fork(self, run_id: str) -> RunDraft:
         self.calls.append(("fork", run_id))
@@ -274,6 +286,10 @@ class FakeServices:
         settled = {"method.kind": "lora", "method.rank": 16, "training.micro_batch": 4}
         return RunDraft(model="SmolLM2-135M", data="data/train.jsonl", name=line.name, parent=run_id, given=given, settled=settled,
                         plan={"rank": 16, "micro_batch": 4}, step=5)  # fmt: skip
+
+    def lineage(self, run_id: str) -> Node:
+        self.calls.append(("lineage", run_id))
+        return self.family(run_id)
 
     def browse(self, text: str) -> Browsed:
         return browse(text)
@@ -285,7 +301,10 @@ class FakeServices:
         shown = detail(chosen) if chosen is not None else None
         other = next((line for line in self.lines if line.id == baseline), None)
         pinned = detail(other) if other is not None else None
-        return Snapshot(self.machine, "~/ft/experiments.db", self.now, self.lines, shown, pinned, problem=self.problem)
+        lines = tuple(line for line in self.lines if not line.is_put_away)
+        away = tuple(line for line in self.lines if line.is_put_away)
+        return Snapshot(self.machine, "~/ft/experiments.db", self.now, lines, shown, pinned, problem=self.problem,
+                        put_away=away, listing=listing(self.asked, lines))  # fmt: skip
 
     def stop(self, run_id: str, now: bool = False) -> None:
         self.calls.append(("stop", run_id, now))

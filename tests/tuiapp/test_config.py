@@ -27,7 +27,8 @@ from tuiapp.widgets.keys import changed, first_key
 
 PLACES = {
     "HomeScreen": "Home", "LiveScreen": "Live", "DataScreen": "Data", "DataFileScreen": "Data", "PlanScreen": "Plan",
-    "PlanModelScreen": "Plan", "MachineScreen": "Machine", "HelpScreen": "Help",
+    "PlanModelScreen": "Plan", "MachineScreen": "Machine", "LineageScreen": "Lineage", "CompareScreen": "Compare",
+    "HelpScreen": "Help",
 }  # fmt: skip
 """What the table of actions calls the screens."""
 

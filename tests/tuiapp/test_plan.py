@@ -18,6 +18,7 @@ from engine.planner.costs import changed, what_if
 from engine.planner.plan import Plan
 from engine.planner.recommend import recommend
 from engine.spec import parse
+from tests.engine.planning import plan_spec
 from tests.tuiapp.conftest import Driver, running
 from tests.tuiapp.fakes import RTX_4090, FakeServices, Planner
 from tuiapp import planning
@@ -360,7 +361,7 @@ def test_every_method_can_be_planned(engine: Plan) -> None:
 @pytest.mark.parametrize("kind", [*ALL_METHODS, "rslora", "pissa", "lora+"])
 def test_a_specification_with_any_method_has_its_page(kind: str) -> None:
     """A method that the page's own list does not have stays what it is, with what it has."""
-    spec = parse({"model": {"path": LLAMA}, "data": {"path": NO_DATA}, "method": {"kind": kind}})
+    spec = plan_spec(LLAMA, None, {"method": kind}, [])
     plan = recommend(prepare_request(spec, "a100-80gb", data=False))
     desk = desk_of(plan)
     page = planning.page_of(desk)

@@ -171,8 +171,15 @@ def until(services: Services, good: Callable[[Snapshot], bool]) -> Snapshot:
     return found[-1]
 
 
+@pytest.fixture
+def network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything lies on a network file system: a database stays in journal mode DELETE, where who writes keeps readers out."""
+    (tmp_path / "mountinfo").write_text("27 1 0:50 / / rw - nfs4 server:/x rw\n")
+    monkeypatch.setattr("engine.store.place.MOUNTS", tmp_path / "mountinfo")
+
+
+@pytest.mark.usefixtures("network")
 def test_a_database_in_a_journal_that_another_process_holds(example: Path) -> None:
-    """The example is in journal mode DELETE: there an exclusive transaction keeps readers out."""
     services = Services(example)
     before = services.snapshot(None)
     assert len(before.runs) == 8
@@ -193,6 +200,7 @@ def test_a_writer_keeps_no_reader_out(example: Path) -> None:
         assert (look.problem, look.runs) == (None, before)
 
 
+@pytest.mark.usefixtures("network")
 async def test_the_app_says_that_it_is_locked_keeps_what_it_shows_and_recovers(example: Path) -> None:
     async with running(Services(example)) as deck:  # type: ignore[arg-type]
         await deck.shows("captain-lora-r16")

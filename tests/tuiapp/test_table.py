@@ -63,9 +63,15 @@ def test_whatever_happens_it_is_what_a_whole_reading_gives(db: sqlite3.Connectio
     dice, kept, steps, made = random.Random(1), Table(), 5, 10
     for number in range(made):
         add(db, number, dice.choice(["finished", "running", "queued"]))
-    for _ in range(150):
+    for _ in range(200):
         run_id = dice.choice([row[0] for row in db.execute("SELECT id FROM runs")])
-        match dice.randrange(7):
+        match dice.randrange(9):
+            case 7:
+                runs.set_fields(
+                    db, run_id, tags=[dice.choice("abc")], starred=dice.randrange(2), note=str(dice.random())
+                )
+            case 8:
+                runs.set_fields(db, run_id, deleted_at=dice.choice([None, 5.0]), sweep_id=dice.choice([None, "s"]))
             case 0:
                 add(db, made, dice.choice(["finished", "running"]))
                 made += 1
@@ -83,7 +89,9 @@ def test_whatever_happens_it_is_what_a_whole_reading_gives(db: sqlite3.Connectio
                 for (active,) in db.execute("SELECT id FROM runs WHERE status = 'running'").fetchall():
                     log(db, active, steps, steps + 2)
                 steps += 2
-        assert kept.read(db) == whole(db)
+        fresh = Table()
+        assert kept.read(db) == fresh.read(db)
+        assert kept.put_away == fresh.put_away
 
 
 def test_of_many_runs_those_that_have_ended_are_looked_at_less_often(
@@ -123,14 +131,14 @@ def test_the_last_words_of_a_run_come_in_after_its_end(db: sqlite3.Connection) -
 
 
 def test_many_curves_come_in_parts_the_newest_first(db: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(table, "CURVES_AT_FIRST", 2)
     monkeypatch.setattr(table, "CURVES_AT_ONCE", 4)
     for number in range(10):
         add(db, number)
     kept = Table()
-    first = kept.read(db)
-    assert [bool(line.spark) for line in first] == [True] * 4 + [False] * 6
+    assert [bool(line.spark) for line in kept.read(db)] == [True] * 2 + [False] * 8
+    assert [bool(line.held) for line in kept.read(db)] == [True] * 6 + [False] * 4
     assert not kept.complete
-    kept.read(db)
     assert kept.read(db) == whole(db)
     assert kept.complete
 

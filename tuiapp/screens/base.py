@@ -82,7 +82,7 @@ class DeckScreen(Screen[None]):
 
     def refresh_all(self) -> None:
         """Place and draw everything; only what changed is sent to the terminal."""
-        if self.is_mounted:
+        if self.is_mounted and self.is_attached:  # not while the app ends: the panes are gone before the screen
             self._arrange()
             self.draw()
 

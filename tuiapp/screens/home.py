@@ -1,8 +1,7 @@
 """Home: every run, the newest first, and what the one under the cursor is doing."""
 
-import math
-from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from typing import ClassVar
 
 from textual.app import ComposeResult
@@ -11,45 +10,30 @@ from textual.content import Content
 from textual.widgets import Input
 
 from tuiapp import format as f
-from tuiapp.glyphs import ACTIVE, RESUMABLE, STOPPABLE
+from tuiapp import records
+from tuiapp.field_values import canonical
+from tuiapp.glyphs import MARK, STAR
+from tuiapp.home_keys import KeyState, allows
+from tuiapp.home_status import ListState, counts, field_help, head, status_line
 from tuiapp.layout import Places, home_places, is_narrow
-from tuiapp.messages import OpenRun, PinAsked, ResumeAsked, RunSelected
+from tuiapp.messages import CompareAsked, FoldAsked, OpenRun, PinAsked, ResumeAsked, RunSelected
+from tuiapp.run_list import Facts, RunList, asked_for
+from tuiapp.screens import looks
 from tuiapp.screens.base import DeckScreen
 from tuiapp.screens.data_file import DataFileScreen
 from tuiapp.screens.empty import empty_lines
+from tuiapp.screens.filtering import Filtering
 from tuiapp.screens.plan_model import PlanModelScreen
 from tuiapp.screens.stop import ask_to_stop
 from tuiapp.snapshot import RunLine, Snapshot
-from tuiapp.widgets.head import database, elapsed, where_line
+from tuiapp.views import View
+from tuiapp.widgets.line_field import LineField
 from tuiapp.widgets.pane import FocusPane, Pane
 from tuiapp.widgets.preview import PreviewState, preview
-from tuiapp.widgets.rows import Rows, line, spread
-from tuiapp.widgets.runs_table import RunsTable, seconds_ago
-from tuiapp.widgets.strip import strip_line
+from tuiapp.widgets.rows import Rows, line
+from tuiapp.widgets.runs_table import RunsTable
 
-Order = tuple[str, Callable[[RunLine, float], float | str]]
-
-
-def _low(value: float | None) -> float:
-    """For sorting with the smallest first and the unknown last."""
-    return value if value is not None and math.isfinite(value) else math.inf
-
-
-ORDERS: tuple[Order, ...] = (
-    ("newest first", seconds_ago),
-    ("best eval first", lambda run, _: _low(run.best_eval)),
-    ("lowest loss first", lambda run, _: _low(run.loss)),
-    ("by name", lambda run, _: run.name.casefold()),
-    ("by status", lambda run, _: run.status),
-    ("by model", lambda run, _: run.model.casefold()),
-    ("least memory first", lambda run, _: _low(run.peak_gib)),
-    ("shortest first", lambda run, now: _low(elapsed(run, now))),
-)
-
-
-def matches(run: RunLine, words: str) -> bool:
-    """Whether every word of the filter is somewhere in what the row says."""
-    return all(word in run.words for word in words.casefold().split())
+Take = Callable[[str], None]
 
 
 class HomeScreen(DeckScreen):
@@ -59,31 +43,44 @@ class HomeScreen(DeckScreen):
     about = "Every run of this database. The line below the cursor's run says how it went; Enter opens it, n starts another."
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "open", "open", tooltip="open the run under the cursor"),
+        Binding("enter", "open", "open", tooltip="open the run under the cursor; open or fold a group"),
         Binding("enter", "begin", "new run", show=True),
         Binding("n", "new", "new", priority=True, tooltip="a new run: model, data, method"),
-        Binding("f2", "plan", "plan", key_display="F2", tooltip="plan: what fits, how fast, and why"),
-        Binding("f3", "data", "data", show=False, tooltip="data: look at a file"),
+        Binding("space", "mark", "mark", tooltip="mark the run, or all of the group"),
+        Binding("c", "compare", "compare", tooltip="compare the marked runs; one alone with the baseline"),
+        Binding("slash", "filter", "filter", tooltip="filter: status:finished lr<1e-3 tag:keep, or words"),
         Binding("m", "app.machine", "machine", tooltip="the machine: every card, who uses it, and the queue"),
-        Binding("slash", "filter", "filter", tooltip="only rows with these words"),
         Binding("s", "stop", "stop", tooltip="stop, with a checkpoint first"),
         Binding("r", "resume", "resume", tooltip="go on from the last checkpoint"),
         Binding("o", "order", "order", tooltip="order by the next column"),
         Binding("O", "reverse", "reverse", show=False, tooltip="turn the order round"),
+        Binding("v", "columns", "columns", tooltip="columns: any metric, parameter or column; order by it"),
+        Binding("b", "group", "group by", tooltip="group by a parameter, tags, the model, the data"),
+        Binding("V", "views", "views", show=False, tooltip="saved views: take one, save this one"),
+        Binding("L", "app.lineage", "lineage", show=False, tooltip="lineage: forks, sweeps, what changed"),
         Binding("p", "pin", "baseline", tooltip="baseline: this run's curve under the others"),
+        Binding("f2", "plan", "plan", key_display="F2", tooltip="plan: what fits, how fast, and why"),
+        Binding("f3", "data", "data", show=False, tooltip="data: look at a file"),
+        Binding("T", "tag", "tags", show=False, tooltip="tags of the marked runs, or of this one"),
+        Binding("N", "note", "note", show=False, tooltip="note of the marked runs, or of this one"),
+        Binding("R", "rename", "rename", show=False, tooltip="another name for this run"),
+        Binding("asterisk", "star", "star", show=False, tooltip="star, or no star"),
+        Binding("A", "archive", "archive", show=False, tooltip="archive, or back into the list"),
+        Binding("D", "delete", "delete", tooltip="delete: into the bin; in the bin, for good"),
+        Binding("u", "undo", "undo", show=False, tooltip="undo the last change of a run's record"),
         DeckScreen.HELP_KEY,
         Binding("q", "leave", "quit", id="back", tooltip="quit; runs go on"),
-        Binding("escape", "clear", "clear", show=False, tooltip="clear the filter"),
+        Binding("escape", "clear", "clear", show=False, tooltip="clear the filter, then the marks"),
     ]
 
     def __init__(self) -> None:
         super().__init__()
-        self._filter = ""
-        self._order = 0
-        self._reversed = False
-        self._sorted: tuple[tuple[RunLine, ...], object, tuple[RunLine, ...]] = ((), None, ())
-        """The runs that were sorted last, how, and what came of it."""
-        self._counted: tuple[tuple[RunLine, ...], str] = ((), _counts(()))
+        self.list = RunList()
+        self.filtering = Filtering(self)
+        self._take: Take | None = None
+        """What is done with the line that is typed."""
+        self._label = ""
+        self._counted: tuple[tuple[RunLine, ...], str] = ((), counts(()))
 
     def compose(self) -> ComposeResult:
         """The panes; where they stand is decided by size."""
@@ -94,13 +91,16 @@ class HomeScreen(DeckScreen):
         yield FocusPane[Snapshot](empty_lines, id="empty", help_text="Nothing was trained here yet.")
         yield Rows(id="status", classes="placed")
         yield Rows(id="keys", classes="placed")
-        yield Input(id="filter", compact=True, select_on_focus=False)
+        yield LineField(id="filter")
+        yield LineField(id="record")
 
     def on_mount(self) -> None:
         """The list has the focus."""
-        self.query_one("#filter").display = False
+        for name in ("filter", "record"):
+            self.query_one(f"#{name}").display = False
         super().on_mount()
-        self._table.focus()
+        self._ask()
+        self.table.focus()
 
     def places(self, width: int, height: int) -> Places:
         """See `layout`."""
@@ -111,68 +111,64 @@ class HomeScreen(DeckScreen):
         snapshot = self.snapshot
         width = self.size.width
         if snapshot is not None:
-            self._table.feed(self._shown(snapshot), snapshot.now)
+            self.list.update(snapshot, self.view)
+            self.table.marks &= self.list.known
+            self.table.feed(self.list.items, Facts(snapshot.now, snapshot.listing, self.list.best), self.view)
             self.draw_preview()
             if self._is_empty:
                 self.query_one("#empty", FocusPane).feed(snapshot)
-        self.query_one("#head", Rows).show(self._head(width))
+        self.query_one("#head", Rows).show(head(snapshot, width, is_narrow(width, self.size.height)))
         self.query_one("#rule", Rows).show([line(("│", "$dim"))] * self.size.height)
         self.show_status(self._status(width))
         self.show_keys()
-        self._place_filter()
+        self._place_fields()
         if self.focused is None and self.is_current:
             self.query_one("#empty" if self._is_empty else "#table").focus()
 
     def draw_preview(self) -> None:
         """The run under the cursor: what its row knows at once, the rest when it has arrived."""
-        snapshot, run = self.snapshot, self._table.current
+        snapshot, run = self.snapshot, self.table.current
         if snapshot is None:
             return
         detail = snapshot.detail
         if run is None or detail is None or detail.run.id != run.id:
             detail = None
-        self.query_one("#preview", Pane).feed(PreviewState(run, detail, snapshot.now, snapshot.baseline))
+        state = PreviewState(run, detail, snapshot.now, snapshot.baseline, self.table.group, snapshot.listing)
+        self.query_one("#preview", Pane).feed(state)
+
+    @property
+    def view(self) -> View:
+        """How one looks at the runs."""
+        return self.deck.views.now
+
+    def turn_to(self, view: View) -> None:
+        """Look at the runs another way, and remember it."""
+        self.deck.remember(replace(self.deck.views, now=view))
+        self._ask()
+        self.draw()
+
+    def _ask(self) -> None:
+        group = self.table.group
+        self.deck.ask(asked_for(self.view, group.ids if group is not None else ()))
 
     @property
     def order(self) -> list[str]:
         """Run ids in the order shown."""
-        return self._table.order
+        return self.table.order
 
     def select(self, run_id: str) -> None:
         """Put the cursor on this run."""
-        self._table.select(run_id)
+        self.table.select(run_id)
 
     @property
-    def _table(self) -> RunsTable:
+    def table(self) -> RunsTable:
+        """The list."""
         return self.query_one("#table", RunsTable)
 
     @property
     def _is_empty(self) -> bool:
-        return self.snapshot is not None and not self.snapshot.runs and not self.snapshot.problem
-
-    def _shown(self, snapshot: Snapshot) -> tuple[RunLine, ...]:
-        how = (self._filter, self._order, self._reversed)
-        if self._sorted[0] is not snapshot.runs or self._sorted[1] != how:
-            key, now = ORDERS[self._order][1], snapshot.now
-            runs = [run for run in snapshot.runs if matches(run, self._filter)] if self._filter else list(snapshot.runs)
-            runs.sort(key=lambda run: key(run, now), reverse=self._reversed)
-            self._sorted = snapshot.runs, how, tuple(runs)
-        return self._sorted[2]
-
-    def _head(self, width: int) -> list[Content]:
         snapshot = self.snapshot
-        if snapshot is None:
-            return [where_line("Runs", width)]
-        machine = snapshot.machine
-        if is_narrow(width, self.size.height):
-            running = sum(1 for run in snapshot.runs if run.status == "running")
-            card = machine.gpus[0] if machine.gpus else None
-            used = f"{f.gib(card.memory_used)} of {f.gib(card.memory_total)}" if card else f.clean(machine.host)
-            start = line(("Runs", "$accent"), f"   {len(snapshot.runs)}   {running} running")
-            return [spread(start, line(used), width)]
-        path = database(snapshot.database, width // 2 - 8)
-        right = (f"{f.clean(machine.host)}   ", (path, "$dim"))
-        return [where_line("Runs", width, *right), strip_line(machine, width)]
+        return snapshot is not None and not snapshot.runs and not snapshot.put_away and not snapshot.problem
 
     def _status(self, width: int) -> Content:
         snapshot = self.snapshot
@@ -180,51 +176,77 @@ class HomeScreen(DeckScreen):
             return line((" reading the runs …", "$dim"))
         if self._is_empty:
             return line((" No runs yet. Nothing was sent anywhere, and nothing needs setting up.", "$dim"))
-        order = ORDERS[self._order][0] + (", turned round" if self._reversed else "")
-        filtered = f"filter {self._filter}" if self._filter else "no filter"
-        first, last, shown = self._table.span()
-        end = line((f"{first}–{last} of {shown} ", "$dim"))
         if self._counted[0] is not snapshot.runs:
-            self._counted = snapshot.runs, _counts(snapshot.runs)
-        counts = self._counted[1] if width >= 60 else ""
-        words = "   ".join(part for part in (counts, order, filtered) if part)
-        read_only = "   read only" if snapshot.read_only else ""
-        return spread(line((f" {words}", "$dim"), (read_only, "$warn")), end, width)
+            self._counted = snapshot.runs, counts(snapshot.runs)
+        mistake, table = snapshot.listing.mistake, self.table
+        shown = [(MARK, "marked")] if table.marks else []
+        shown += [("B", "baseline")] if self.deck.baseline in self.list.ids else []
+        shown += [(STAR, "starred")] if self.list.starred else []
+        shown += [("*", "best on the same data")] if self.list.best else []
+        state = ListState(
+            self._counted[1], self.view, table.span(), len(table.marks),
+            mistake if mistake is not None and mistake.filter == self.view.filter.strip() else None,
+            len(table.columns.hidden), snapshot.read_only, tuple(shown[bool(table.marks):]),
+        )  # fmt: skip
+        return status_line(state, width)
 
     def on_run_selected(self, _: RunSelected) -> None:
         """The cursor moved: the preview follows at once, and the keys may differ."""
+        self._ask()
         self.draw_preview()
         self.show_status(self._status(self.size.width))
         self.show_keys()
 
+    def acted_on(self) -> list[RunLine]:
+        """The marked runs, else the one under the cursor, or those of the group there."""
+        table, snapshot = self.table, self.snapshot
+        if table.marks and snapshot is not None:
+            return [run for run in (*snapshot.runs, *snapshot.put_away) if run.id in table.marks]
+        if table.group is not None:
+            return list(table.group.runs)
+        return [table.current] if table.current is not None else []
+
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Keys that would do nothing are not shown and do nothing."""
-        run = self._table.current if self.is_mounted else None
-        writable = self.snapshot is not None and not self.snapshot.read_only
-        if action == "open":
-            return run is not None
-        if action == "begin":
-            return writable and self._is_empty
-        if action == "new":
-            return writable and not self.query_one("#filter").has_focus
-        if action == "stop":
-            return run is not None and writable and run.status in STOPPABLE
-        if action == "resume":
-            return run is not None and writable and run.status in RESUMABLE
-        if action in ("filter", "order", "reverse"):
-            return self.snapshot is not None and bool(self.snapshot.runs)
-        if action in ("plan", "data"):
-            return self.snapshot is not None
-        if action == "pin":
-            return run is not None and bool(run.spark)
-        if action == "clear":
-            return bool(self._filter) or self.query_one("#filter").display
-        return True
+        if not self.is_mounted:
+            return allows(action, KeyState())
+        snapshot, table = self.snapshot, self.table
+        writable = snapshot is not None and not snapshot.read_only
+        state = KeyState(
+            table.current, table.group is not None, len(table.marks), snapshot is not None, writable, self._is_empty,
+            isinstance(self.focused, Input), bool(self.view.filter), bool(self.deck.undo), self.deck.baseline,
+        )  # fmt: skip
+        return allows(action, state)
 
     def action_open(self) -> None:
-        """Open the run."""
-        if (run := self._table.current) is not None:
+        """Open the run, or the group."""
+        if (run := self.table.current) is not None:
             self.post_message(OpenRun(run.id))
+        elif (group := self.table.group) is not None:
+            self.post_message(FoldAsked(group.key, not group.is_open))
+
+    def on_fold_asked(self, message: FoldAsked) -> None:
+        """Open or fold it."""
+        opened = self.view.opened | {message.key} if message.is_open else self.view.opened - {message.key}
+        self.turn_to(replace(self.view, opened=opened))
+
+    def action_mark(self) -> None:
+        """Mark, or no longer."""
+        group, run, marks = self.table.group, self.table.current, self.table.marks
+        ids = set(group.ids) if group is not None else {run.id} if run is not None else set()
+        self.table.marks = marks - ids if ids <= marks else marks | ids
+        self.draw()
+
+    def action_compare(self) -> None:
+        """The marked runs, or this one with the baseline."""
+        ids = tuple(run.id for run in self.acted_on())
+        baseline = self.deck.baseline
+        if baseline is not None and (len(ids) == 1 or baseline in ids):
+            ids = (baseline, *(one for one in ids if one != baseline))
+        if len(ids) > 1:
+            self.post_message(CompareAsked(ids))
+        else:
+            self.say("Mark another run with Space, or pin a baseline with p.")
 
     def action_begin(self) -> None:
         """Where there are no runs, Enter begins one."""
@@ -244,28 +266,81 @@ class HomeScreen(DeckScreen):
 
     def action_stop(self) -> None:
         """Ask, then stop."""
-        if (run := self._table.current) is not None:
+        if (run := self.table.current) is not None:
             ask_to_stop(self.deck, run)
 
     def action_resume(self) -> None:
         """Go on."""
-        if (run := self._table.current) is not None:
+        if (run := self.table.current) is not None:
             self.post_message(ResumeAsked(run.id))
 
     def action_pin(self) -> None:
         """Compare others with this run, or with none."""
-        if (run := self._table.current) is not None:
+        if (run := self.table.current) is not None:
             self.post_message(PinAsked(None if run.id == self.deck.baseline else run.id))
 
     def action_order(self) -> None:
         """Order by the next column."""
-        self._order, self._reversed = (self._order + 1) % len(ORDERS), False
-        self.draw()
+        self.turn_to(looks.next_order(self.view, [column.field for column in self.table.columns.shown]))
 
     def action_reverse(self) -> None:
         """Turn round."""
-        self._reversed = not self._reversed
-        self.draw()
+        self.turn_to(replace(self.view, turned=not self.view.turned))
+
+    def order_by(self, name: str) -> None:
+        """Order by any field."""
+        self.turn_to(replace(self.view, order=canonical(name), turned=False))
+
+    def action_columns(self) -> None:
+        """Choose them."""
+        looks.choose_columns(self)
+
+    def action_group(self) -> None:
+        """By what."""
+        looks.choose_group(self)
+
+    def action_views(self) -> None:
+        """The saved ones."""
+        looks.choose_view(self)
+
+    def action_star(self) -> None:
+        """Star, or no star."""
+        records.star(self.deck, self.acted_on())
+
+    def action_archive(self) -> None:
+        """Archive, or back."""
+        records.archive(self.deck, self.acted_on())
+
+    def action_delete(self) -> None:
+        """Into the bin, or for good."""
+        runs = self.acted_on()
+        ids = {run.id for run in runs}
+
+        def gone() -> None:
+            self.table.marks = self.table.marks - ids
+
+        records.delete(self.deck, runs, gone)
+
+    def action_undo(self) -> None:
+        """Take the last change back."""
+        records.undo(self.deck)
+
+    def action_rename(self) -> None:
+        """Type another name."""
+        run = self.acted_on()[0]
+        self.type_line("name", run.name, lambda text: records.rename(self.deck, run, text.strip()))
+
+    def action_tag(self) -> None:
+        """Type tags."""
+        runs = self.acted_on()
+        tags = ", ".join(records.shared_tags(runs))
+        self.type_line(_of("tags", runs), tags, lambda text: records.tag(self.deck, runs, text))
+
+    def action_note(self) -> None:
+        """Type a note."""
+        runs = self.acted_on()
+        note = f.clean(records.shared_note(runs))
+        self.type_line(_of("note", runs), note, lambda text: records.note(self.deck, runs, text.strip()))
 
     def action_leave(self) -> None:
         """Quit: runs go on."""
@@ -273,49 +348,80 @@ class HomeScreen(DeckScreen):
 
     def action_filter(self) -> None:
         """Type into the status line."""
-        field = self.query_one("#filter", Input)
-        field.display = True
-        field.value = self._filter
+        self.filtering.begin()
+        self._open("filter", "filter", self.view.filter, self.filtering.take)
+
+    def type_line(self, label: str, text: str, take: Take) -> None:
+        """Type a line where the status stands."""
+        self._open("record", label, text, take)
+
+    def _open(self, name: str, label: str, text: str, take: Take) -> None:
+        self._label, self._take = label, take
+        self._said = ""
+        self.query_one(f"#{name}", LineField).open(text)
         self.draw()
-        field.focus()
+
+    @property
+    def typing(self) -> LineField | None:
+        """The line that is typed."""
+        return next((one for one in self.query(LineField) if one.display), None)
 
     def action_clear(self) -> None:
-        """No filter."""
-        self.query_one("#filter", Input).value = ""
-        self._close_filter("")
+        """Out of the line; no filter; no marks: one after the other."""
+        field = self.typing
+        if field is not None and field.id == "record":
+            self.close_line()
+        elif field is not None or self.view.filter:
+            self.close_line()
+            self.turn_to(replace(self.view, filter=""))
+        else:
+            self.table.marks = set()
+            self.draw()
 
     def on_input_changed(self, event: Input.Changed) -> None:
         """Filter as one types."""
-        self._filter = event.value.strip()
+        if event.input.id == "filter" and event.input.display:
+            self.filtering.typed(event.value)
+
+    def on_line_field_completed(self, event: LineField.Completed) -> None:
+        """Tab."""
+        if event.field.id == "filter":
+            self.filtering.complete(event.field)
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        """Take it, and to the list."""
+        take = self._take
+        self.close_line()
+        if take is not None:
+            take(event.value)
+
+    def close_line(self) -> None:
+        """To the list."""
+        self._take = None
+        for field in self.query(LineField):
+            field.display = False
+        self.table.focus()
         self.draw()
 
-    def on_input_submitted(self) -> None:
-        """Enter goes to the list; the filter stays."""
-        self._close_filter(self._filter)
-
-    def _close_filter(self, text: str) -> None:
-        self._filter = text
-        self.query_one("#filter").display = False
-        self._table.focus()
-        self.draw()
-
-    def _place_filter(self) -> None:
-        field = self.query_one("#filter", Input)
-        if not field.display:
+    def _place_fields(self) -> None:
+        field = self.typing
+        if field is None:
             return
-        self.query_one("#status", Rows).show([line((" filter ", "$accent"))])
-        field.styles.offset = (8, self.size.height - 2)
-        field.styles.width = max(4, self.size.width - 9)
+        label = f" {self._label} "
+        self.query_one("#status", Rows).show([line((label, "$accent"))])
+        field.styles.offset = (len(label), self.size.height - 2)
+        field.styles.width = max(4, self.size.width - len(label) - 1)
+        if field.id == "filter":
+            mistake = self.snapshot.listing.mistake if self.snapshot is not None else None
+            found = self.filtering.completion(field)
+            content = field_help(len(label), field.value, mistake, found, self.size.width)
+            self.query_one("#keys", Rows).show([content])
+        else:
+            keys = line(
+                (" Enter", "$accent"), (" take it  ", "$dim"), ("Esc", "$accent"), (" leave it as it is", "$dim")
+            )
+            self.query_one("#keys", Rows).show([keys])
 
-    def key_down(self) -> None:
-        """From the filter to the list."""
-        if self.query_one("#filter").has_focus:
-            self._close_filter(self._filter)
 
-
-def _counts(runs: tuple[RunLine, ...]) -> str:
-    found = Counter([run.status for run in runs])
-    running, queued = sum(found[status] for status in ACTIVE), found["queued"]
-    parts = [f"{running} running" if running else "", f"{queued} queued" if queued else ""]
-    words = ", ".join(part for part in parts if part)
-    return f"{len(runs)} run{'' if len(runs) == 1 else 's'}" + (f"   {words}" if words else "")
+def _of(what: str, runs: list[RunLine]) -> str:
+    return what if len(runs) == 1 else f"{what} of {len(runs)} runs"

@@ -16,7 +16,7 @@ from tuiapp.layout import Places, live_places
 from tuiapp.live_keys import HELPS, LIVE_KEYS
 from tuiapp.live_pages import copied, page_of
 from tuiapp.live_rules import HELP, NUMBERED, WHAT, Offer, allowed, lines_of, status_words
-from tuiapp.messages import CheckpointAsked, EvaluateAsked, ForkAsked, OpenRun, PinAsked, ResumeAsked
+from tuiapp.messages import CheckpointAsked, CompareAsked, EvaluateAsked, ForkAsked, OpenRun, PinAsked, ResumeAsked
 from tuiapp.remedies import choices
 from tuiapp.screens.base import DeckScreen
 from tuiapp.screens.pick import PickScreen, baselines
@@ -314,6 +314,21 @@ class LiveScreen(DeckScreen):
             self.app.push_screen(PickScreen(title, options), self._pinned)
         else:
             self.say("there is no other run to compare with")
+
+    def action_compare(self) -> None:
+        """Side by side with the baseline, or with a run to be chosen."""
+        if self.deck.baseline not in (None, self.run_id):
+            self._beside(self.deck.baseline)
+        elif options := baselines(self.snapshot.runs if self.snapshot is not None else (), self.run_id, None):
+            self.app.push_screen(
+                PickScreen("Compare with which run? The number is its best eval.", options), self._beside
+            )
+        else:
+            self.say("there is no other run to compare with")
+
+    def _beside(self, other: str | None) -> None:
+        if other is not None:
+            self.post_message(CompareAsked((other, self.run_id)))
 
     def _pinned(self, run_id: str | None) -> None:
         if run_id is not None:

@@ -42,6 +42,9 @@ def matching(options: tuple[Option, ...], words: str) -> list[Option]:
 class PickScreen(BoxScreen[str | None]):
     """The value that was picked; None if none was."""
 
+    more_keys = ""
+    """Keys of a class that has more."""
+
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "leave", "leave"),
         Binding("enter", "pick", "pick"),
@@ -112,7 +115,7 @@ class PickScreen(BoxScreen[str | None]):
         lines += [line((" nothing has these words", "$dim"))] if not found else []
         height = 3 + max(1, min(fitting, len(self._options)))
         count = f"{len(found)} of {len(self._options)}"
-        keys = line((" type to find  ↑↓ choose  Enter pick  Esc leave", "$dim"))
+        keys = line((f" type to find  ↑↓ choose  Enter pick  {self.more_keys}Esc leave", "$dim"))
         keys = spread(keys, line((f"{count} ", "$dim")), self.size.width)
         self.show_box([*lines, *[line("")] * height][:height], room, keys)
 

@@ -103,6 +103,8 @@ class Axes:
     """From about how far apart the numbers of a wide axis shall be to how far they are."""
     y_text: Callable[[float], str] = short
     levels: tuple[Level, ...] = ()
+    x_start: str = "0"
+    """What stands where the axis begins."""
 
 
 @dataclass(frozen=True)
@@ -322,8 +324,10 @@ class _Canvas:
         self._layers.insert(0, (dots, series.style))
         if series.letter and before is not None:
             x, y = before
-            place = y // self._mode.down, min(self._width - 1, x // self._mode.across + 1)
-            self._marks[place] = (series.letter, series.style)
+            cell, row = min(self._width - 1, x // self._mode.across + 1), y // self._mode.down
+            while (row, cell) in self._marks and cell > 0:  # lines that end in the same place: their letters in a row
+                cell -= 1
+            self._marks[row, cell] = (series.letter, series.style)
 
     def _add_dotted(self, series: Series, x_max: float) -> None:
         found = columns(series.points, self._width, x_max)
@@ -396,7 +400,7 @@ def _x_axis(x_max: float, width: int, margin: int, axes: Axes, gaps: set[int]) -
     room = width - margin
     cells = list(" " * room)
     step = axes.x_step(x_max / 6) if room >= 72 else x_max / 2
-    texts = [(0, "0")]
+    texts = [(0, axes.x_start)]
     for part in range(1, math.ceil(x_max / step)):
         text = axes.x_text(part * step)
         texts.append((round(room * part * step / x_max) - len(text) // 2, text))

@@ -39,7 +39,7 @@ def error_panel(state: LiveState, look: Look) -> list[Content]:
     rows += [line(f"   {text}") for text in f.wrap(f.clean(detail.error_message), width, 2 if low else 5)]
     rows += [line(f"   {text}") for text in f.wrap(f.clean(detail.error_hint), width, 2 if low else 3)]
     rows += [line("")] if len(rows) > 2 else []
-    rows += [line(("   What helps", "bold"))]
+    rows += [line(("   What helps", "bold"))] if choices(detail) else []
     rows += [_choice(one, look, i == look.scroll) for i, one in enumerate(choices(detail))]
     rows += [line(""), *_phases(state, width)]
     room = look.height - len(rows) - 2

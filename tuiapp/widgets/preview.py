@@ -6,10 +6,13 @@ from textual.content import Content
 
 from tuiapp import format as f
 from tuiapp.glyphs import BROKEN
+from tuiapp.grouping import Group
+from tuiapp.list_snapshot import NOTHING, Listing
 from tuiapp.snapshot import RunDetail, RunLine
 from tuiapp.widgets.bars import share
 from tuiapp.widgets.chart import Axes, Series, chart
 from tuiapp.widgets.curves import best, last
+from tuiapp.widgets.group_preview import group_preview
 from tuiapp.widgets.head import fraction, steps, when
 from tuiapp.widgets.head import state as status
 from tuiapp.widgets.health_pane import health_line, severity, troubles
@@ -29,15 +32,31 @@ class PreviewState:
     now: float
     baseline: RunDetail | None = None
     """The run that others are compared with."""
+    group: Group | None = None
+    """The group, where the cursor is on one."""
+    listing: Listing = NOTHING
 
 
 def preview(state: PreviewState, look: Look) -> list[Content]:
     """For the room there is."""
+    if state.group is not None:
+        rows = group_preview(state.group, state.listing, look, look.height >= TALL)
+        return [fit(row, look.width) for row in rows[: look.height]]
     if state.run is None:
         return [line(("", "$dim"))]
     detail = state.detail or RunDetail(run=state.run)
     rows = _tall(detail, state, look) if look.height >= TALL else _low(detail, state.now, look)
+    if state.listing.found is not None and state.listing.found[0] == state.run.id:
+        rows = _with_found(rows, state.listing.found[1], look)
     return [fit(row, look.width) for row in rows[: look.height]]
+
+
+def _with_found(rows: list[Content], piece: str, look: Look) -> list[Content]:
+    """What a search of the filter found, where it is seen: below the state, or in place of what is made of what."""
+    if look.height >= TALL:
+        found = [line((text, "$eval")) for text in f.wrap(piece, look.width - 1, 4)]
+        return [*rows[:2], line(""), line(("Found", "bold")), *found, *rows[2:]]
+    return [*rows[:3], line(" ", ("found ", "$dim"), (f.clip(piece, look.width - 8), "$eval")), *rows[4:]]
 
 
 def _low(detail: RunDetail, now: float, look: Look) -> list[Content]:
