@@ -208,19 +208,17 @@ def _json(path: Path) -> dict[str, Any] | None:
 def _swap(database: Path, made: Path) -> Path | None:
     """The new one under the name of the old one, which goes aside with what SQLite has beside it. At no moment is there none.
 
-    Whoever has the old one open goes on with it, and harms nothing: SQLite itself leaves the files alone that lie now
-    where its own lay.
+    A log is moved even where its database is gone: SQLite would take it for the new one's. Whoever has the old one open
+    goes on with it, and harms nothing: SQLite itself leaves the files alone that lie now where its own lay.
     """
-    if not database.exists():
-        copies.put(made, database, force=True)
-        return None
-    kept = copies.free_name(database, time.strftime("broken-%Y-%m-%d"))
-    try:
-        os.link(database, kept)
-    except OSError:  # a file system without links: for a moment there is none
-        database.rename(kept)
+    kept, there = copies.free_name(database, time.strftime("broken-%Y-%m-%d")), database.exists()
+    if there:
+        try:
+            os.link(database, kept)
+        except OSError:  # a file system without links: for a moment there is none
+            database.rename(kept)
     for suffix in copies.BESIDE:
         with contextlib.suppress(FileNotFoundError):
             database.with_name(database.name + suffix).rename(kept.with_name(kept.name + suffix))
     copies.put(made, database, force=True)
-    return kept
+    return kept if there else None

@@ -19,6 +19,7 @@ from engine.compare import compare
 from engine.ingest import ingest
 from engine.store import metrics, query, runs
 from engine.store.connection import Connection, open_database, transaction
+from tuiapp.list_snapshot import Asked
 from tuiapp.reading import Reader
 from tuiapp.table import CURVES_AT_ONCE, LINE_KEYS
 
@@ -44,8 +45,8 @@ def cases(db: Connection, database: Path) -> list[Case]:
         ("filter: words in names", lambda: query.select(db, "run-0123"), 200),
         ("filter: text:memory, full text", lambda: query.select(db, 'text:"out of memory"'), 200),
         ("four more columns", lambda: query.values(db, ("loss.smooth", "eval_loss.best", "rank", "lr")), 200),
-        ("open a usual run, eight curves", lambda: next(readers).read(db, some[0], None), 100),
-        ("open a run of 100,000 steps", lambda: next(readers).read(db, longs[0], None), 100),
+        ("open a usual run, eight curves", lambda: next(readers).read(db, some[0], None, Asked()), 100),
+        ("open a run of 100,000 steps", lambda: next(readers).read(db, longs[0], None, Asked()), 100),
         ("overlay 10 runs of 100,000 points", lambda: [metrics.thinned(db, run, "loss", 2000) for run in longs], 300),
         ("compare 10 usual runs", lambda: compare(db, some), 300),
         ("compare 10 runs of 100,000 steps", lambda: compare(db, longs), 300),
@@ -56,7 +57,7 @@ def listed(db: Connection, database: Path) -> Reader:
     """What the app has at hand when a run is opened: the list, and nothing of that run."""
     reader = Reader(database)
     for _ in range(2 + fill.RUNS // CURVES_AT_ONCE):
-        reader.read(db, None, None)
+        reader.read(db, None, None, Asked())
     return reader
 
 

@@ -110,4 +110,4 @@ def mib(size: float) -> str:
 def free_name(path: Path, suffix: str) -> Path:
     """`path` with `.suffix`, numbered if there is such a file already."""
     names = (path.with_name(f"{path.name}.{suffix}{n}") for n in ["", *(f"-{i}" for i in range(2, 1000))])
-    return next(name for name in names if not os.path.lexists(name))
+    return next(name for name in names if not any(os.path.lexists(f"{name}{beside}") for beside in ("", *BESIDE)))

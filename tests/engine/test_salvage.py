@@ -607,6 +607,25 @@ class TestAtWork:
                 assert [runs.find(db, name)["note"] for name in ("t0", "t1")] == notes
                 assert db.execute("PRAGMA integrity_check").fetchone()[0] == "ok"
 
+    def test_one_that_is_deleted_while_it_is_open_leaves_a_log_that_is_not_taken_for_the_new_ones(
+        self, whole: Path
+    ) -> None:
+        before = content(whole)
+        holder = open_database(whole)
+        holder.execute("PRAGMA wal_autocheckpoint = 0")
+        for i in range(30):
+            changes.set_note(holder, "t0", f"{i} {LONG[:9000]}")
+        whole.unlink()
+        assert Path(f"{whole}-wal").stat().st_size > 10 * PAGE
+        assert rebuild.rebuild(whole) is None
+        with contextlib.closing(open_database(whole)) as db:
+            assert db.execute("PRAGMA integrity_check").fetchone()[0] == "ok"
+            changes.set_note(db, "t1", "new")
+        holder.close()
+        after = content(whole)
+        assert after["events"] == before["events"]
+        assert len(after["runs"]) == 3
+
 
 def test_the_shapes_of_every_schema_are_known() -> None:
     first, now = salvage.known_shapes(1), salvage.known_shapes(salvage.VERSION)

@@ -18,6 +18,7 @@ from tuiapp.completing import STATES, STATUSES, completion
 from tuiapp.home_status import ListState, field_help, status_line
 from tuiapp.list_snapshot import Asked, Listing, Mistake
 from tuiapp.listing import Lister
+from tuiapp.screens import filtering
 from tuiapp.services import Services
 from tuiapp.table import Table
 from tuiapp.views import View
@@ -86,17 +87,28 @@ async def test_the_language_filters_as_one_types_and_enter_goes_to_the_list(data
 async def test_a_mistake_is_pointed_at_and_the_last_good_list_stays(database: Path, size: Size) -> None:
     async with opened(database, size) as deck:
         await deck.press("slash", *keys("tag:keep"))
-        await deck.until(lambda: len(deck.text("#table").splitlines()) == 2)
-        await deck.press(*keys(" lr<<3"))
-        await deck.until(lambda: "^ '<3' is no number" in deck.text("#keys"))
+        await deck.until(lambda: "name-3" in deck.text("#table") and len(deck.text("#table").splitlines()) == 2)
+        await deck.press(*keys(" <3"))  # at no moment is it another filter that is none
+        await deck.shows("filter tag:keep <3", "^ The name of a field is missing")
         line = deck.screen().splitlines()
         assert line[-1].index("^") == line[-2].index("<3"), "it points at the place"
         assert "name-3" in deck.text("#table")
         await deck.press("enter")
-        await deck.shows("filter tag:keep lr<<3", "is no number")
+        await deck.shows("filter tag:keep <3", "The name of a field")
         assert "name-3" in deck.text("#table")
-        await deck.press("slash", "backspace", "backspace", *keys("1"))
+        await deck.press("slash", "backspace", "backspace")
         await deck.until(lambda: "^" not in deck.text("#keys"))
+
+
+async def test_what_esc_left_does_not_come_back(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(filtering, "PAUSE", 0.3)
+    async with opened(database) as deck:
+        await deck.press("slash", *"tag", "escape", "j")
+        await deck.shows("no filter")
+        before = deck.app.last
+        assert before is not None
+        await deck.until(lambda: deck.app.last is not None and deck.app.last.now > before.now + 0.5)
+        assert deck.app.views.now.filter == ""
 
 
 async def test_tab_completes_names_and_values(database: Path) -> None:

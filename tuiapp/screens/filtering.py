@@ -47,17 +47,19 @@ class Filtering:
         self._names = found.all
         return self._names
 
-    def typed(self, text: str) -> None:
-        """Ask soon."""
+    def stop(self) -> None:
+        """What was typed last is not asked for any more."""
         if self._timer is not None:
             self._timer.stop()
+
+    def typed(self, text: str) -> None:
+        """Ask soon."""
+        self.stop()
         self._timer = self._home.set_timer(PAUSE, lambda: self._ask(text))
         self._home.draw()
 
     def take(self, text: str) -> None:
         """Enter: ask now."""
-        if self._timer is not None:
-            self._timer.stop()
         self._ask(text)
 
     def _ask(self, text: str) -> None:

@@ -398,6 +398,7 @@ class HomeScreen(DeckScreen):
     def close_line(self) -> None:
         """To the list."""
         self._take = None
+        self.filtering.stop()
         for field in self.query(LineField):
             field.display = False
         self.table.focus()
