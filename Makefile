@@ -23,9 +23,9 @@ lint: install
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# two at a time, each with one thread: most of the tests wait for processes
+# three at a time, each with one thread: most of the tests wait for processes
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 3 --dist worksteal
 
 fast: install
 	$(BIN)/pytest -m "not slow"

@@ -39,7 +39,7 @@ def allows(action: str, state: KeyState) -> bool:
         case "stop":
             return run is not None and state.writable and run.status in STOPPABLE
         case "resume":
-            return run is not None and state.writable and run.status in RESUMABLE
+            return run is not None and state.writable and run.status in RESUMABLE and not run.imported
         case "filter" | "order" | "reverse" | "columns" | "group" | "views":
             return state.known and not state.empty
         case "plan" | "data":

@@ -45,13 +45,13 @@ ascii: true
 charts: blocks
 bell: false
 on_end: notify-send done
-keys: {Stop: S, "y axis": [L, f5], quit-at-once: alt+q}
+keys: {Stop: S, "y axis": [U, f5], quit-at-once: alt+q}
 defaults: {training: {epochs: 2}, run.tags: [mine]}
 """)
     read = config.required()
     assert (read.theme, read.ascii, read.charts, read.bell) == ("light", True, "blocks", False)
     assert read.on_end == "notify-send done"
-    assert read.keys == {"stop": ("S",), "y-axis": ("L", "f5"), "quit": ("alt+q",)}
+    assert read.keys == {"stop": ("S",), "y-axis": ("U", "f5"), "quit": ("alt+q",)}
     assert read.defaults == {"training": {"epochs": 2}, "run.tags": ["mine"]}
     assert not problems(read.defaults)
 

@@ -52,7 +52,7 @@ def test_a_database_that_cannot_be_read_is_a_sentence(tmp_path: Path) -> None:
     broken.write_text("this is no database, and long enough not to be taken for an empty one")
     snapshot = Services(broken).snapshot(None)
     assert snapshot.runs == ()
-    assert "cannot be opened" in (snapshot.problem or "")
+    assert "is damaged" in (snapshot.problem or "")
     assert broken.read_text().startswith("this is no database")
 
 

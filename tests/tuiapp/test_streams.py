@@ -26,6 +26,7 @@ from engine.store import metrics, records, runs
 from engine.store.connection import Connection, open_database, transaction
 from tuiapp import streams as streams_module
 from tuiapp.detail import _ends_at
+from tuiapp.list_snapshot import Asked
 from tuiapp.reading import Reader
 from tuiapp.snapshot import RunLine
 from tuiapp.streams import Streams, clock, gpu_curves, thin
@@ -232,7 +233,7 @@ def test_a_run_in_detail(db: Connection, tell: Teller, tmp_path: Path) -> None:
         1004.0, GpuSamples([{"gpu": 3, "memory_used": 19.3, "utilization": 98.0, "power": 402.0, "temperature": 71.0}])
     )
     tell(1005.0, Checkpoint(2, str(tmp_path), 1 << 30))
-    detail = Reader(tmp_path / "experiments.db").read(db, "aa", None)[1]
+    detail = Reader(tmp_path / "experiments.db").read(db, "aa", None, Asked()).detail
     assert detail is not None
     assert (detail.predicted_peak, detail.allocated_peak, detail.reserved_peak) == (18.24, 18.31, 18.9)
     assert (detail.predicted_device, detail.memory_peak, detail.memory_label) == (19.2, 19.3, "GPU 3")
@@ -251,7 +252,7 @@ def test_what_happened_names_evaluations_and_leaves_out_their_rounds(
         tell(1000.0 + 10 * step, Phase("evaluate"))
         tell(1001.0 + 10 * step, Metric(step, {"eval_loss": 1.0 / step}))
         tell(1002.0 + 10 * step, Phase("train"))
-    detail = Reader(tmp_path / "experiments.db").read(db, "aa", None)[1]
+    detail = Reader(tmp_path / "experiments.db").read(db, "aa", None, Asked()).detail
     assert detail is not None
     assert [event.text for event in detail.events] == [
         "load: SmolLM2", "evaluated at step 1: eval loss 1", "evaluated at step 2: eval loss 0.5",
@@ -262,7 +263,7 @@ def test_what_happened_names_evaluations_and_leaves_out_their_rounds(
 def test_a_run_on_a_processor_has_no_prediction_of_a_card(db: Connection, tell: Teller, tmp_path: Path) -> None:
     tell(1001.0, Started(1, 0.0, "here"))
     tell(1003.0, Memory(2, 1.8, 1.8, 24.0, "cpu"))
-    detail = Reader(tmp_path / "experiments.db").read(db, "aa", None)[1]
+    detail = Reader(tmp_path / "experiments.db").read(db, "aa", None, Asked()).detail
     assert detail is not None
     assert (detail.memory_label, detail.memory_peak, detail.predicted_device) == ("RAM", 1.8, None)
 
@@ -271,7 +272,7 @@ def test_how_it_ended(db: Connection, tell: Teller, tmp_path: Path) -> None:
     tell(1001.0, Started(1, 0.0, "here"))
     tell(1002.0, Failed("nonfinite", "The loss is NaN.", "Lower the rate."))
     tell(1003.0, Exit("failed", "exit code 1", code=1), source="supervisor")
-    detail = Reader(tmp_path / "experiments.db").read(db, "aa", None)[1]
+    detail = Reader(tmp_path / "experiments.db").read(db, "aa", None, Asked()).detail
     assert detail is not None
     assert (detail.error_kind, detail.exit_code, detail.error_title) == (
         "nonfinite",
@@ -283,20 +284,21 @@ def test_how_it_ended(db: Connection, tell: Teller, tmp_path: Path) -> None:
 def test_nothing_is_read_where_nothing_was_written(db: Connection, tell: Teller, tmp_path: Path) -> None:
     tell.losses(range(1, 5))
     reader = Reader(tmp_path / "experiments.db")
-    first = reader.read(db, "aa", "aa")
-    again = reader.read(db, "aa", "aa")
-    assert all(a is b for a, b in zip(first, again, strict=True))
+    first = reader.read(db, "aa", "aa", Asked())
+    again = reader.read(db, "aa", "aa", Asked())
+    assert all(getattr(again, one) is value for one, value in vars(first).items())
     tell.losses(range(5, 6))
-    later = reader.read(db, "aa", "aa")
-    assert later[1] is not None
-    assert len(later[1].curves["loss"]) == 5
-    assert later[2] is not None
-    assert later[2].curves["loss"] == later[1].curves["loss"]
-    assert later[2].log == ()
+    later = reader.read(db, "aa", "aa", Asked())
+    assert later.detail is not None
+    assert len(later.detail.curves["loss"]) == 5
+    assert later.baseline is not None
+    assert later.baseline.curves["loss"] == later.detail.curves["loss"]
+    assert later.baseline.log == ()
 
 
 def test_a_run_that_is_gone_is_none(db: Connection, tmp_path: Path) -> None:
-    assert Reader(tmp_path / "experiments.db").read(db, "zz", "yy")[1:] == (None, None)
+    seen = Reader(tmp_path / "experiments.db").read(db, "zz", "yy", Asked())
+    assert (seen.detail, seen.baseline) == (None, None)
 
 
 def line(total: int = 100, status: str = "running") -> RunLine:

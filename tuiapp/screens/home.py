@@ -282,14 +282,17 @@ class HomeScreen(DeckScreen):
     def action_order(self) -> None:
         """Order by the next column."""
         self.turn_to(looks.next_order(self.view, [column.field for column in self.table.columns.shown]))
+        self.table.action_move(-len(self.table.order))  # to see what is best, not where the old row went
 
     def action_reverse(self) -> None:
         """Turn round."""
         self.turn_to(replace(self.view, turned=not self.view.turned))
+        self.table.action_move(-len(self.table.order))
 
     def order_by(self, name: str) -> None:
         """Order by any field."""
         self.turn_to(replace(self.view, order=canonical(name), turned=False))
+        self.table.action_move(-len(self.table.order))
 
     def action_columns(self) -> None:
         """Choose them."""
