@@ -2,8 +2,10 @@
 
 import argparse
 import contextlib
+import signal
 import sqlite3
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -166,6 +168,9 @@ def follow(path: Path, sweep_id: str, options: Options) -> int:
     db = open_database(path, create=False)
     told: dict[int, str] = {}
     waited: Counter[int] = Counter()
+    # An exception may come where nobody passes it on (while memory is freed, say); this cannot be missed
+    asked = threading.Event()
+    before = signal.signal(signal.SIGINT, lambda *_: asked.set())
     try:
         while True:
             reconcile(db, path)
@@ -176,10 +181,11 @@ def follow(path: Path, sweep_id: str, options: Options) -> int:
                     print(line, flush=True)
             if row["status"] not in sweeps.ACTIVE:
                 break
-            time.sleep(0.5)
-    except KeyboardInterrupt:
-        print(f"The sweep goes on alone: tunedeck sweeps show {sweep_id}", file=sys.stderr)
-        return 130
+            if asked.wait(0.5):
+                print(f"The sweep goes on alone: tunedeck sweeps show {sweep_id}", file=sys.stderr)
+                return 130
+    finally:
+        signal.signal(signal.SIGINT, before)
     if options.json:
         cli.emit(made)
     else:
