@@ -8,6 +8,7 @@ import time
 import urllib.parse
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from engine.errors import SpaceError, StoreError, TuneDeckError
 from engine.store import copies
@@ -20,6 +21,8 @@ DatabaseError = sqlite3.Error
 """Locked for too long, full, or broken."""
 Say = Callable[[str], None]
 """Takes a sentence that a person should read once."""
+NO_WAL = 0x54444E46
+"""`application_id` of a database that has a rollback journal because it lay on a network file system."""
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _NO_ROOM = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN)
 BUSY_HINT = "Another program holds it. Runs go on and lose nothing: try again."
@@ -242,18 +245,34 @@ def lock(path: Path, exclusive: bool, place: Place | None = None) -> Iterator[No
 
 
 def _set_journal(path: Path, connection: Connection, place: Place, patience: float, say: Say | None) -> None:
-    """The write-ahead log, or on a network file system the rollback journal, for good. Raises StoreError."""
+    """The write-ahead log, or on a network file system the rollback journal. Raises StoreError.
+
+    Back on a local disk only what has it for that reason, or is new, gets the log: a file that somebody made to be read
+    without anything beside it stays as it is.
+    """
     mode = connection.execute("PRAGMA journal_mode").fetchone()[0]
+    mark = connection.execute("PRAGMA application_id").fetchone()[0]
     if place.network and mode == "wal":
         mode = _leave_wal(path, connection, place, patience)
         if say:
             say(f"Network file system ({place.kind}): the database now has a rollback journal, not WAL")
-    elif not place.network and mode != "wal":
-        connection.execute("PRAGMA busy_timeout = 0")
-        with contextlib.suppress(sqlite3.OperationalError):  # somebody reads it: the next who opens it changes that
-            mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
-        connection.execute(f"PRAGMA busy_timeout = {round(patience * 1000)}")
+    if place.network and mark != NO_WAL:
+        _at_once(connection, f"PRAGMA application_id = {NO_WAL}", patience)
+    is_new = not connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()
+    if not place.network and mode != "wal" and (mark == NO_WAL or is_new):
+        found = _at_once(connection, "PRAGMA journal_mode = WAL", patience)
+        mode = found[0] if found else mode
     connection.execute(f"PRAGMA synchronous = {'NORMAL' if mode == 'wal' else 'FULL'}")
+
+
+def _at_once(connection: Connection, pragma: str, patience: float) -> Any:
+    """Its row; None if somebody holds the database: the next who opens it tries again."""
+    connection.execute("PRAGMA busy_timeout = 0")
+    found = None
+    with contextlib.suppress(sqlite3.OperationalError):
+        found = connection.execute(pragma).fetchone()
+    connection.execute(f"PRAGMA busy_timeout = {round(patience * 1000)}")
+    return found
 
 
 def _leave_wal(path: Path, connection: Connection, place: Place, patience: float) -> str:

@@ -70,8 +70,8 @@ def _summarize(db: sqlite3.Connection, series: int, run_id: str, key: str, point
         (run_id, key, step, encode(last), low, high),
     )
     db.execute(
-        f"UPDATE latest SET best = {best}, smoothed = (SELECT avg(value) FROM (SELECT value FROM points WHERE series = ?"
-        " ORDER BY step DESC, attempt DESC LIMIT ?) WHERE typeof(value) != 'text') WHERE run_id = ? AND key = ?",
+        f"UPDATE latest SET best = {best}, smoothed = (SELECT avg(value) FROM (SELECT value, max(attempt) FROM points"
+        " WHERE series = ? GROUP BY step ORDER BY step DESC LIMIT ?) WHERE typeof(value) != 'text') WHERE run_id = ? AND key = ?",
         (series, SMOOTH, run_id, key),
     )
 

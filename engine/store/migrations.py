@@ -94,6 +94,11 @@ CREATE TRIGGER run_changed AFTER UPDATE OF name, note, tags, exit_reason ON runs
 CREATE TRIGGER run_gone AFTER DELETE ON runs BEGIN DELETE FROM search_texts WHERE run_id = old.id; END;
 INSERT INTO search_texts (run_id, part, text) SELECT new.id, 'run', {words} FROM runs AS new;
 UPDATE series SET stored = (SELECT count(DISTINCT step) FROM points WHERE points.series = series.id);
+UPDATE latest SET smoothed = (SELECT avg(value) FROM (
+    SELECT value, max(attempt) FROM points
+    WHERE series = (SELECT id FROM series WHERE series.run_id = latest.run_id AND series.key = latest.key)
+    GROUP BY step ORDER BY step DESC LIMIT 50
+) WHERE typeof(value) != 'text');
 """.replace(
     "{words}", "new.name || char(10) || new.note || char(10) || new.tags || char(10) || coalesce(new.exit_reason, '')"
 )

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from engine.store import metrics
 from engine.store.connection import open_database, transaction
+from engine.store.migrations import migrate
 
 Batch = list[metrics.Point]
 values = st.one_of(st.floats(-1e6, 1e6), st.sampled_from([math.nan, math.inf, -math.inf]))
@@ -91,3 +92,18 @@ def test_the_smoothed_value_is_the_mean_of_the_last_fifty_that_are_finite(tmp_pa
         metrics.add(db, "r", "loss", [(i, 1, float(i), 100.0 if i < 50 else 2.0) for i in range(75)])
         metrics.add(db, "r", "loss", [(i, 1, float(i), math.nan if i == 80 else 4.0) for i in range(75, 100)])
     assert db.execute("SELECT smoothed FROM latest").fetchone()[0] == pytest.approx((25 * 2 + 24 * 4) / 49)
+
+
+def test_an_older_database_gets_smoothed_values_and_counts(tmp_path: Path) -> None:
+    path = tmp_path / "x.db"
+    old = sqlite3.connect(path, isolation_level=None)
+    migrate(old, 2)
+    old.execute("INSERT INTO series (id, run_id, key) VALUES (7, 'r', 'loss')")
+    points = [(7, i, 1, float(i), 100.0 if i < 10 else 3.0) for i in range(60)] + [(7, 30, 2, 70.0, 53.0)]
+    old.executemany("INSERT INTO points VALUES (?, ?, ?, ?, ?)", points)
+    old.execute("INSERT INTO latest VALUES ('r', 'loss', 59, 3.0, 3.0, 100.0, 3.0)")
+    old.close()
+    db = open_database(path)
+    smoothed, stored = db.execute("SELECT smoothed, stored FROM latest, series").fetchone()
+    assert stored == 60
+    assert smoothed == pytest.approx((53.0 + 49 * 3.0) / 50)
