@@ -186,8 +186,11 @@ def sparks(
     """Each run's curve thinned to about `width` points, its first and last among them."""
     found: dict[str, tuple[float, ...]] = {}
     for run_id in run_ids:
-        row = db.execute("SELECT id FROM series WHERE run_id = ? AND key = ?", (run_id, key)).fetchone()
+        row = db.execute("SELECT id, stretch FROM series WHERE run_id = ? AND key = ?", (run_id, key)).fetchone()
         if row is None:
+            continue
+        if row["stretch"] is not None:
+            found[run_id] = _few(db, row["id"], width)
             continue
         of_run = (run_id, key)
         count, last = db.execute(
@@ -199,3 +202,11 @@ def sparks(
             " WHERE run_id = ? AND key = ?) WHERE (n - 1) % ? = 0 OR step = ?", (*of_run, stride, last))  # fmt: skip
         found[run_id] = tuple(float(v[0]) for v in values)
     return found
+
+
+def _few(db: sqlite3.Connection, series: int, width: int) -> tuple[float, ...]:
+    """So many points of a long curve, at about equal distances, each found by its step: nothing between them is read."""
+    first, last = db.execute(_ENDS, (series, series)).fetchone()
+    query = "SELECT value FROM points WHERE series = ? AND step >= ? ORDER BY step, attempt DESC LIMIT 1"
+    steps = [first + (last - first) * i // (width - 1) for i in range(width)]
+    return tuple(float(db.execute(query, (series, step)).fetchone()[0]) for step in steps)

@@ -107,3 +107,11 @@ def test_an_older_database_gets_smoothed_values_and_counts(tmp_path: Path) -> No
     smoothed, stored = db.execute("SELECT smoothed, stored FROM latest, series").fetchone()
     assert stored == 60
     assert smoothed == pytest.approx((53.0 + 49 * 3.0) / 50)
+
+
+def test_the_small_curve_of_a_long_one_is_of_its_latest_attempt_from_end_to_end(tmp_path: Path) -> None:
+    db = open_database(tmp_path / "x.db")
+    with transaction(db):
+        metrics.add(db, "r", "loss", [(i, 1, float(i), float(i)) for i in range(0, 1101, 10)])
+        metrics.add(db, "r", "loss", [(i, 2, float(i), -float(i)) for i in range(600, 1101, 10)])
+    assert metrics.sparks(db, ["r"]) == {"r": (0, 100, 200, 300, 400, 500, -600, -700, -800, -900, -1000, -1100)}
