@@ -86,7 +86,6 @@ class Either:
 
 Expression = Word | Term | Not | Every | Either
 
-OPERATORS = (":", "=", "!=", "<", "<=", ">", ">=", "~", "!~")
 NONE = "none"
 _SPACE = re.compile(r"\s*")
 _KEYWORD = re.compile(r"(AND|OR|NOT)(?=[\s()\"]|$)")

@@ -1,11 +1,10 @@
 """TuneDeck at the work of bench.store.peers: event files as its workers write them, ingested; then read as its app reads."""
 
-import json
 import time
 from pathlib import Path
 from typing import Any
 
-from peer import BEGAN, Work, learning_rate, main, size, timed, value
+from peer import BEGAN, Work, event, learning_rate, main, size, timed
 
 from engine.ingest import ingest
 from engine.spec import parse
@@ -15,19 +14,7 @@ from engine.store.connection import open_database, transaction
 
 def write_events(directory: Path, name: str, steps: int, keys: tuple[str, ...]) -> None:
     directory.mkdir(parents=True)
-    with (directory / "events.jsonl").open("w") as file:
-        for step in range(steps):
-            values = {key: value(name, key, step) for key in keys}
-            event = {
-                "v": 1,
-                "seq": step,
-                "t": BEGAN + step,
-                "attempt": 1,
-                "type": "metric",
-                "step": step,
-                "values": values,
-            }
-            file.write(json.dumps(event) + "\n")
+    (directory / "events.jsonl").write_text("".join(event(name, keys, step) for step in range(steps)))
 
 
 def tool(directory: Path, work: Work) -> dict[str, Any]:

@@ -4,13 +4,12 @@ Each writer is a process that appends to its run's events and ingests them as a 
 that collects what the app shows, once a second at most. `python -m bench.store.writers DATABASE write|read RUN` is one.
 """
 
-import json
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-from bench.store.peer import BEGAN, KEYS, value
+from bench.store.peer import BEGAN, KEYS, event, value
 from engine import paths
 from engine.ingest import ingest
 from engine.store import runs
@@ -24,18 +23,7 @@ TICK = 0.1
 def append(file: Path, run_id: str, first: int, last: int) -> None:
     """The events of these steps, as a worker reports them."""
     with file.open("a") as out:
-        for step in range(first, last):
-            values = {key: value(run_id, key, step) for key in KEYS}
-            event = {
-                "v": 1,
-                "seq": step,
-                "t": BEGAN + step,
-                "attempt": 1,
-                "type": "metric",
-                "step": step,
-                "values": values,
-            }
-            out.write(json.dumps(event) + "\n")
+        out.writelines(event(run_id, KEYS, step) for step in range(first, last))
 
 
 def write(database: Path, run_id: str) -> None:

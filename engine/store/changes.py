@@ -56,16 +56,6 @@ def set_tags(db: sqlite3.Connection, run_id: str, tags: Iterable[str]) -> list[s
     return list(before)
 
 
-def add_tags(db: sqlite3.Connection, run_id: str, tags: Iterable[str]) -> list[str]:
-    """The tags that a run has with these."""
-    return change_tags(db, run_id, tags, ())
-
-
-def remove_tags(db: sqlite3.Connection, run_id: str, tags: Iterable[str]) -> list[str]:
-    """The tags that a run has without these, whatever their case."""
-    return change_tags(db, run_id, (), tags)
-
-
 def change_tags(db: sqlite3.Connection, run_id: str, more: Iterable[str], fewer: Iterable[str]) -> list[str]:
     """The tags that a run has with the first of these and without the second."""
     added, gone = [_tag(tag) for tag in more], {_tag(tag).casefold() for tag in fewer}

@@ -59,17 +59,3 @@ def catch_up(db: sqlite3.Connection, seconds: float = float("inf"), database: Pa
                 keep_log(db, run_id, paths.run_directory(database, run_id))
         ids = ids[AT_ONCE:]
     return len(ids)
-
-
-def reindex(db: sqlite3.Connection, database: Path | None = None) -> None:
-    """Make what is searched anew from the rows of the runs and their logs, all that are there."""
-    with transaction(db):
-        db.execute("INSERT INTO search (search) VALUES ('rebuild')")  # first: the triggers trust the index
-        db.execute("DELETE FROM search_texts WHERE part = 'log' OR run_id NOT IN (SELECT id FROM runs)")
-        db.execute("INSERT INTO search_texts (run_id, part, text) SELECT id, 'run', '' FROM runs"
-                   " WHERE id NOT IN (SELECT run_id FROM search_texts WHERE part = 'run')")  # fmt: skip
-        db.execute("UPDATE runs SET name = name")  # the triggers write what is searched
-        db.execute("DELETE FROM search_names")
-        db.execute("INSERT INTO search_names SELECT DISTINCT 'param', path FROM params WHERE path IS NOT NULL"
-                   " UNION SELECT DISTINCT 'metric', key FROM series")  # fmt: skip
-    catch_up(db, database=database)

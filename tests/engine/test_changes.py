@@ -61,8 +61,8 @@ def test_names_tags_and_notes_come_out_clean(db: sqlite3.Connection) -> None:
 
 def test_tags_are_added_and_removed_whatever_their_case(db: sqlite3.Connection) -> None:
     add(db, "run", tags=["Keep", "x"])
-    assert changes.add_tags(db, "run", ["keep", "new", "new"]) == ["Keep", "x", "new"]
-    assert changes.remove_tags(db, "run", ["X", "nowhere"]) == ["Keep", "new"]
+    assert changes.change_tags(db, "run", ["keep", "new", "new"], []) == ["Keep", "x", "new"]
+    assert changes.change_tags(db, "run", [], ["X", "nowhere"]) == ["Keep", "new"]
     assert changes.change_tags(db, "run", ["b"], ["KEEP"]) == ["new", "b"]
     assert runs.find(db, "run")["tags"] == ["new", "b"]
 
@@ -76,7 +76,7 @@ def test_what_is_no_name_tag_or_note_changes_nothing(db: sqlite3.Connection) -> 
             changes.rename(db, "run", name)
     for tag in ("", "\x00", "x" * 61):
         with pytest.raises(RunError):
-            changes.add_tags(db, "run", ["good", tag])
+            changes.change_tags(db, "run", ["good", tag], [])
     with pytest.raises(RunError):
         changes.set_note(db, "run", "x" * 20_001)
     row = runs.find(db, "run")

@@ -119,19 +119,3 @@ def test_a_purged_run_is_not_taken_in_again(db: sqlite3.Connection, path: Path) 
     changes.purge(db, path, ["run"])
     searching.keep_log(db, "run", place)
     assert kept(db, "run") == []
-
-
-def test_everything_is_made_anew(db: sqlite3.Connection, path: Path) -> None:
-    add(db, "run", {"a.b": 1}, {"loss": 1.0}, note="a note", tags=["ü"])
-    add(db, "other")
-    logged(path, "run", "words of the log\n")
-    db.execute("INSERT INTO search_texts (run_id, part, text) VALUES ('nobody', 'log', 'stray')")
-    db.execute("DELETE FROM search_texts WHERE run_id = 'run'")
-    db.execute("UPDATE search_texts SET text = 'wrong' WHERE run_id = 'other'")
-    db.execute("INSERT INTO search (search) VALUES ('delete-all')")
-    db.execute("DELETE FROM search_names")
-    searching.reindex(db)
-    assert query.select(db, "text:note text:ü log:words a.b:1 loss:1") == ["run"]
-    assert query.select(db, "text:wrong") == query.select(db, "text:stray") == []
-    assert query.select(db, "text:name") == ["run", "other"] or query.select(db, "text:name") == ["other", "run"]
-    db.execute("INSERT INTO search (search, rank) VALUES ('integrity-check', 1)")

@@ -33,7 +33,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     db = open_database(path)
     for number in range(6):
         add(db, number)
-    changes.add_tags(db, "run3", ["keep", "two words"])
+    changes.change_tags(db, "run3", ["keep", "two words"], [])
     changes.set_note(db, "run2", "the tokenizer was broken here, start again")
     db.close()
     return path

@@ -22,8 +22,8 @@ from tuiapp.compare_rules import ACROSS, EXPORTS, LENGTHS, allowed, status_words
 from tuiapp.compare_values import ComparePage, CompareQuestion, CompareState, drawn_of, guessed
 from tuiapp.layout import Places, is_narrow
 from tuiapp.messages import OpenRun, PinAsked
-from tuiapp.screens.base import DeckScreen
 from tuiapp.screens.dialogs import error_dialog
+from tuiapp.screens.panes import PanesScreen
 from tuiapp.screens.pick import Option, PickScreen, baselines
 from tuiapp.screens.words import WordsScreen
 from tuiapp.snapshot import Snapshot
@@ -55,10 +55,11 @@ class Manner:
     back: int = 0
 
 
-class CompareScreen(DeckScreen):
+class CompareScreen(PanesScreen):
     """The runs with these ids; `read` may block and raises TuneDeckError. The baseline stands first."""
 
     place = "Compare"
+    main = "chart"
     about = "Runs side by side. B is the baseline; left and right choose a column, p makes it the baseline, Enter opens its run."
 
     BINDINGS: ClassVar[list[BindingType]] = COMPARE_KEYS
@@ -77,7 +78,6 @@ class CompareScreen(DeckScreen):
         self._version: object = None
         self._at = 0.0
         self._asking = False
-        self._zoom: str | None = None
         self._fed: object = None
 
     def compose(self) -> ComposeResult:
@@ -370,33 +370,9 @@ class CompareScreen(DeckScreen):
         """The wizard."""
         self.deck.open_wizard()
 
-    def action_zoom(self) -> None:
-        """The focused pane over the whole screen, and back."""
-        if self._zoom is not None:
-            self._unzoom()
-        else:
-            self._zoom_to(self.focused.id if self.focused is not None and self.focused.id else "chart")
-
-    def _zoom_to(self, pane: str) -> None:
-        self._zoom = pane
-        self.refresh_all()
-        self.query_one(f"#{pane}").focus()
-
-    def _unzoom(self) -> None:
-        zoomed, self._zoom = self._zoom, None
-        self.refresh_all()
-        if zoomed and self.query_one(f"#{zoomed}").display:
-            self.query_one(f"#{zoomed}").focus()
-
     def action_pane(self, number: int) -> None:
         """Go to a pane by its number; one that has no room here gets the whole screen."""
-        pane = NUMBERED[number - 1]
-        if self._zoom == pane:
-            self._unzoom()
-        elif self._zoom is not None or not self.query_one(f"#{pane}").display:
-            self._zoom_to(pane)
-        else:
-            self.query_one(f"#{pane}").focus()
+        self.go_to(NUMBERED[number - 1])
 
     def action_leave(self) -> None:
         """One layer out: the zoom, then the screen."""

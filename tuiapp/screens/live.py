@@ -19,6 +19,7 @@ from tuiapp.live_rules import HELP, NUMBERED, WHAT, Offer, allowed, lines_of, st
 from tuiapp.messages import CheckpointAsked, CompareAsked, EvaluateAsked, ForkAsked, OpenRun, PinAsked, ResumeAsked
 from tuiapp.remedies import choices
 from tuiapp.screens.base import DeckScreen
+from tuiapp.screens.panes import PanesScreen
 from tuiapp.screens.pick import PickScreen, baselines
 from tuiapp.screens.stop import ask_to_stop
 from tuiapp.screens.words import WordsScreen
@@ -42,10 +43,11 @@ PATIENCE = 0.3
 """Seconds that the run before stays on screen until the next one has been read: nothing flashes empty."""
 
 
-class LiveScreen(DeckScreen):
+class LiveScreen(PanesScreen):
     """The run with this id; `order` gives the runs that [ and ] go through."""
 
     place = "Live run"
+    main = "loss"
     about = "One run, while it trains and afterwards."
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -63,7 +65,6 @@ class LiveScreen(DeckScreen):
         self._smoothing = 0
         self._x = "step"
         self._prompt = 0
-        self._zoom: str | None = None
         self._before: RunDetail | None = None
         self._turned = 0.0
 
@@ -237,33 +238,9 @@ class LiveScreen(DeckScreen):
         """The wizard."""
         self.deck.open_wizard()
 
-    def action_zoom(self) -> None:
-        """The focused pane over the whole screen, and back."""
-        if self._zoom is not None:
-            self._unzoom()
-        else:
-            self._zoom_to(self.focused.id if isinstance(self.focused, FocusPane) and self.focused.id else "loss")
-
-    def _zoom_to(self, pane: str) -> None:
-        self._zoom = pane
-        self.refresh_all()
-        self.query_one(f"#{pane}").focus()
-
-    def _unzoom(self) -> None:
-        zoomed, self._zoom = self._zoom, None
-        self.refresh_all()
-        if zoomed and self.query_one(f"#{zoomed}").display:
-            self.query_one(f"#{zoomed}").focus()
-
     def action_pane(self, number: int) -> None:
         """Go to a pane by its number; one that has no room here gets the whole screen."""
-        pane = "error" if number == 1 and self._shown() == WHAT else NUMBERED[number - 1]
-        if self._zoom == pane:
-            self._unzoom()
-        elif self._zoom is not None or not self.query_one(f"#{pane}").display:
-            self._zoom_to(pane)
-        else:
-            self.query_one(f"#{pane}").focus()
+        self.go_to("error" if number == 1 and self._shown() == WHAT else NUMBERED[number - 1])
 
     def action_view(self) -> None:
         """The next curve."""
