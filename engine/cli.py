@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from engine import (
+    cli_after,
     cli_changes,
     cli_compare,
     cli_config,
@@ -136,6 +137,7 @@ def build_parser() -> argparse.ArgumentParser:
     resume_.add_argument("run", metavar="RUN", help=RUN_HELP)
     resume_.add_argument("--detach", action="store_true", help="return at once; the run goes on")
     cli_fork.add_verb(verb)
+    cli_after.add_verbs(verb)
     cli_compare.add_verbs(verb)
     cli_config.add_verb(verb)
     cli_db.add_verb(verb)

@@ -144,6 +144,15 @@ class Finished:
 
 
 @dataclass(frozen=True)
+class Done:
+    """A job after training (engine.after) went well: `summary` is what came of it, `text` says it in a sentence."""
+
+    type: ClassVar[str] = "done"
+    summary: dict[str, Any]
+    text: str = ""
+
+
+@dataclass(frozen=True)
 class Stopped:
     type: ClassVar[str] = "stopped"
     step: int
@@ -229,6 +238,7 @@ WorkerEvent = (
     | Notice
     | Failed
     | Finished
+    | Done
     | Stopped
 )
 SupervisorEvent = Attempt | Waiting | Stopping | GpuSamples | Exit | Notice
@@ -237,7 +247,21 @@ Event = WorkerEvent | SupervisorEvent | Unknown
 _KNOWN: dict[str, Any] = {
     cls.type: cls
     for cls in (
-        *(Started, Phase, Progress, Metric, Memory, Sample, Checkpoint, DataReady, Notice, Failed, Finished, Stopped),
+        *(
+            Started,
+            Phase,
+            Progress,
+            Metric,
+            Memory,
+            Sample,
+            Checkpoint,
+            DataReady,
+            Notice,
+            Failed,
+            Finished,
+            Done,
+            Stopped,
+        ),
         *(Attempt, Waiting, Stopping, GpuSamples, Exit),
     )
 }

@@ -147,6 +147,8 @@ def describe(event: ev.Event) -> tuple[str, str]:
             return "error", event.message
         case ev.Finished():
             return "note", f"model saved, {event.bytes / 2**20:,.0f} MiB"
+        case ev.Done():
+            return "note", event.text or "done"
         case ev.Stopped():
             return "note", f"stopped at step {event.step}" + (
                 "" if event.checkpoint else ", nothing to resume from yet"

@@ -15,10 +15,12 @@ from typing import Any
 import yaml
 
 from engine import paths
+from engine.after import ingest as job_ingest
+from engine.after import job
 from engine.errors import SpaceError, StoreError, TuneDeckError
 from engine.ingest import FILES, ingest
 from engine.spec import parse
-from engine.store import changes, copies, refill, runs
+from engine.store import afterwards, changes, copies, refill, runs
 from engine.store.connection import lock
 from engine.store.mending import created
 from engine.store.salvage import Source, source
@@ -169,7 +171,16 @@ def _fill(database: Path, db: sqlite3.Connection, old: Source | None) -> None:
     for name in sorted(whole):
         if name in here or _add(db, there[name]):
             ingest(db, name, there[name])
+            _jobs(db, name, there[name])
     restore(db, database)
+
+
+def _jobs(db: sqlite3.Connection, run_id: str, run_dir: Path) -> None:
+    """What was done with the trained run."""
+    for folder in sorted((run_dir / "jobs").glob("*")):
+        with contextlib.suppress(OSError, ValueError, KeyError):  # one that is damaged must not keep the others out
+            afterwards.insert(db, run_id, job.read(folder))
+            job_ingest.ingest(db, run_id, folder)
 
 
 def _completed(row: refill.Row) -> refill.Row:

@@ -7,6 +7,7 @@ import sqlite3
 from pathlib import Path
 
 from engine import outcome, paths, sweeping
+from engine.after import runner
 from engine.files import EventFile
 from engine.ingest import ingest
 from engine.launch import start_supervisor, try_lock
@@ -26,6 +27,7 @@ def reconcile(db: sqlite3.Connection, database: Path) -> None:
             with contextlib.suppress(OSError):  # a run that cannot be read must not hide the others
                 _look_after(db, database, run["id"], run_dir)
     sweeping.look_after(db, database)
+    runner.look_after(db, database)
 
 
 def _look_after(db: sqlite3.Connection, database: Path, run_id: str, run_dir: Path) -> None:

@@ -22,7 +22,7 @@ PURGE = "PURGE"
 """In a run's directory: its rows are about to go, or are gone, and the directory goes with them."""
 TABLES = (
     "params", "progress", "latest", "gpu_samples", "events", "checkpoints", "evaluations", "samples", "artifacts",
-    "ingested", "search_texts",
+    "ingested", "search_texts", "jobs", "job_rows",
 )  # fmt: skip
 """Tables with a run_id, beside `series`, whose points go with it."""
 

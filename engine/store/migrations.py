@@ -172,8 +172,28 @@ def _families(db: Any) -> None:
     db.execute("CREATE INDEX runs_by_parent ON runs(parent_id) WHERE parent_id IS NOT NULL")
 
 
+AFTER = """
+CREATE TABLE jobs (
+    run_id TEXT, job TEXT, kind TEXT NOT NULL, status TEXT NOT NULL, created_at REAL NOT NULL, started_at REAL, ended_at REAL,
+    host TEXT, pid INTEGER, phase TEXT, done INTEGER, total INTEGER, ask TEXT NOT NULL, summary TEXT, reason TEXT,
+    PRIMARY KEY (run_id, job)
+) WITHOUT ROWID;
+CREATE INDEX jobs_by_status ON jobs(status);
+CREATE TABLE job_rows (
+    run_id TEXT, job TEXT, row INTEGER, badness REAL, gain REAL, data TEXT NOT NULL, PRIMARY KEY (run_id, job, row)
+) WITHOUT ROWID;
+ALTER TABLE artifacts ADD COLUMN sha256 TEXT;
+"""
+
+
+def _after(db: Any) -> None:
+    """Evaluations, verdicts, chats, merges and exports of trained runs."""
+    _script(db, AFTER)
+
+
 MIGRATIONS: list[tuple[str, Callable[[Any], None]]] = [
     ("initial", _initial), ("throttle", _throttle), ("tracker", _tracker), ("views", _views), ("names", _names), ("families", _families),
+    ("after", _after),
 ]  # fmt: skip
 VERSION = len(MIGRATIONS)
 

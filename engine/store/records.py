@@ -60,8 +60,10 @@ def add_sample(db: sqlite3.Connection, run_id: str, record: ev.Record, event: ev
     )
 
 
-def add_artifact(db: sqlite3.Connection, run_id: str, kind: str, path: str, size: int, time: float) -> None:
-    db.execute("INSERT OR REPLACE INTO artifacts VALUES (?, ?, ?, ?, ?)", (run_id, kind, path, size, time))
+def add_artifact(db: sqlite3.Connection, run_id: str, kind: str, path: str, size: int, time: float,
+                 sha256: str | None = None) -> None:  # fmt: skip
+    db.execute("INSERT OR REPLACE INTO artifacts (run_id, kind, path, bytes, time, sha256) VALUES (?, ?, ?, ?, ?, ?)",
+               (run_id, kind, path, size, time, sha256))  # fmt: skip
 
 
 def add_gpu_samples(db: sqlite3.Connection, run_id: str, time: float, samples: list[dict[str, Any]]) -> None:

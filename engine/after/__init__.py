@@ -1,0 +1,1 @@
+"""What follows training: jobs on a trained run (eval, judge, chat, merge, export). `job.py` says what a job is."""
