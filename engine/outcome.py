@@ -1,5 +1,7 @@
 """What a run directory tells of a run: its attempts, what to resume from, and how it ended. Decisions, mostly pure."""
 
+import argparse
+import contextlib
 import os
 import re
 import signal
@@ -9,9 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psutil
+
 from engine.events import Attempt, Checkpoint, Exit, Failed, Finished, Started, Stopped, Waiting
 from engine.files import read_records
 from engine.hardware import Gpu
+from engine.processes import alive, find_worker
 from engine.text import tail
 
 if TYPE_CHECKING:
@@ -71,6 +76,27 @@ def read_history(run_dir: Path) -> History:
     if last is None or isinstance(last, Failed):
         last = _first_failure(run_dir, attempt) or last
     return History(attempt, worker, checkpoint, last, ended, overrides, gpus, log)
+
+
+def living_worker(run_dir: Path, history: History) -> psutil.Process | None:
+    """The run's worker, if it lives: the one that is on record, else one that is there."""
+    if history.worker and alive(*history.worker):
+        with contextlib.suppress(psutil.Error):
+            return psutil.Process(history.worker[0])
+    return find_worker(run_dir)
+
+
+def attempt_of(worker: psutil.Process, run_dir: Path) -> tuple[int, Attempt]:
+    """(attempt, its event) of a worker that is not on record, by its command line: its supervisor was killed before it could
+    note it. Raises psutil.Error, ValueError."""
+    parser = argparse.ArgumentParser(exit_on_error=False)
+    parser.add_argument("--attempt", type=int, default=1)
+    parser.add_argument("--resume-from", default="")
+    parser.add_argument("--set", dest="sets", action="append", default=[])
+    known, _ = parser.parse_known_args(worker.cmdline())
+    overrides = {path: int(value) for path, _, value in (one.partition("=") for one in known.sets)}
+    log = (run_dir / "output.log").stat().st_size if (run_dir / "output.log").exists() else 0
+    return known.attempt, Attempt(worker.pid, worker.create_time(), known.resume_from, overrides, [], log)
 
 
 def _first_failure(run_dir: Path, attempt: int) -> Failed | None:

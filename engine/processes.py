@@ -7,6 +7,10 @@ from pathlib import Path
 
 import psutil
 
+CLOCK_SET = 5.0
+"""Seconds by which a start time may differ from the one that was noted: the kernel counts it from the machine's start, and tells
+it by a clock that is set now and then. A pid does not come again so soon."""
+
 
 def start_time(pid: int) -> float:
     """When the process started, unix seconds. Raises psutil.NoSuchProcess."""
@@ -17,7 +21,15 @@ def alive(pid: int, started: float) -> bool:
     """Whether the process with this pid still is the one that started then; a zombie is dead."""
     try:
         process = psutil.Process(pid)
-        return abs(process.create_time() - started) < 1.0 and process.status() != psutil.STATUS_ZOMBIE
+        return abs(process.create_time() - started) < CLOCK_SET and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
+
+
+def still(process: psutil.Process) -> bool:
+    """Whether a process that was there has not ended, wherever the clock was set meanwhile."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.Error:
         return False
 
@@ -31,26 +43,25 @@ def settle(lock: int) -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
-def find_worker(run_dir: Path) -> tuple[int, float] | None:
+def find_worker(run_dir: Path) -> psutil.Process | None:
     """A worker (or its torchrun agent) of this run that runs now, found by its command line.
 
-    For the moment between a worker's start and the line that records it: the oldest such process is returned.
+    For the moment between a worker's start and the line that records it, and for a clock that was set far: the oldest such
+    process is returned.
     """
     found = []
     for process in psutil.process_iter(["cmdline", "create_time", "status"]):
         command = process.info["cmdline"] or []
         if "engine.worker" in command and str(run_dir) in command and process.info["status"] != psutil.STATUS_ZOMBIE:
-            found.append((process.info["create_time"], process.pid))
-    return (min(found)[1], min(found)[0]) if found else None
+            found.append((process.info["create_time"], process.pid, process))
+    return min(found)[2] if found else None
 
 
-def kill_tree(pid: int, started: float) -> None:
-    """Kill a process and its descendants, if it still is the one that started then."""
-    if not alive(pid, started):
+def kill_tree(process: psutil.Process) -> None:
+    """Kill a process and its descendants, if it still is the one that it was."""
+    if not still(process):
         return
-    process = psutil.Process(pid)
-    victims = [process, *process.children(recursive=True)]
-    for victim in victims:
+    for victim in [process, *process.children(recursive=True)]:
         try:
             victim.send_signal(signal.SIGKILL)
         except psutil.Error:

@@ -6,12 +6,13 @@ import socket
 import sqlite3
 from pathlib import Path
 
+import psutil
+
 from engine import outcome, paths, sweeping
 from engine.after import runner
 from engine.files import EventFile
 from engine.ingest import ingest
 from engine.launch import start_supervisor, try_lock
-from engine.processes import alive, find_worker
 from engine.store import runs
 
 
@@ -39,7 +40,9 @@ def _look_after(db: sqlite3.Connection, database: Path, run_id: str, run_dir: Pa
         return  # a supervisor watches it
     try:
         history = outcome.read_history(run_dir)
-        if not history.ended and _lives(run_dir, history):
+        worker = None if history.ended else outcome.living_worker(run_dir, history)
+        if worker:
+            _note(run_dir, history, worker)
             start_supervisor(database, run_dir, lock, adopt=True)
         elif not history.ended:
             log = EventFile(run_dir / "supervisor.jsonl", max(1, history.attempt))
@@ -50,5 +53,11 @@ def _look_after(db: sqlite3.Connection, database: Path, run_id: str, run_dir: Pa
         os.close(lock)
 
 
-def _lives(run_dir: Path, history: outcome.History) -> bool:
-    return bool(history.worker and alive(*history.worker)) or find_worker(run_dir) is not None
+def _note(run_dir: Path, history: outcome.History, worker: psutil.Process) -> None:
+    """Put a worker on record that its supervisor could not note before it was killed."""
+    with contextlib.suppress(psutil.Error, ValueError):  # it may have ended just now
+        attempt, event = outcome.attempt_of(worker, run_dir)
+        if attempt > history.attempt:
+            log = EventFile(run_dir / "supervisor.jsonl", attempt)
+            log.append(event)
+            log.close()

@@ -27,7 +27,7 @@ from engine.hardware import Gpu, GpuSample, Sampler, oom_kills, probe
 from engine.ingest import ingest
 from engine.leases import CPU
 from engine.on_end import run_command
-from engine.processes import alive, find_worker, kill_tree, settle, start_time
+from engine.processes import kill_tree, settle, still
 from engine.spec import parse
 from engine.store import runs
 from engine.store.connection import Following
@@ -46,13 +46,17 @@ AMOUNT = re.compile(r"uses [\d.]+ GiB")
 
 
 class Watch:
-    """One attempt: the process that runs it, by pid and start time, and its exit status if it is our child."""
+    """One attempt: the process that runs it (None: it was gone before we could look), and its exit status if it is our child."""
 
-    def __init__(self, pid: int, started: float, child: "subprocess.Popen[bytes] | None" = None) -> None:
-        self.pid, self.started, self.child = pid, started, child
+    def __init__(self, process: psutil.Process | None, child: "subprocess.Popen[bytes] | None" = None) -> None:
+        self.process, self.child = process, child
 
     def running(self) -> bool:
-        return self.child.poll() is None if self.child else alive(self.pid, self.started)
+        return self.child.poll() is None if self.child else self.process is not None and still(self.process)
+
+    def kill(self) -> None:
+        if self.process:
+            kill_tree(self.process)
 
     def status(self) -> tuple[int | None, int | None]:
         """(exit code, signal), either None."""
@@ -109,9 +113,8 @@ class Supervisor:
 
     def _adopted(self) -> Watch | None:
         """The worker that an earlier supervisor of this run left behind."""
-        known = self.history.worker
-        found = known if known and alive(*known) else find_worker(self.run_dir)
-        return Watch(*found) if found else None
+        worker = outcome.living_worker(self.run_dir, self.history)
+        return Watch(worker) if worker else None
 
     def _lease_gpus(self) -> Exit | None:
         """Take what this run trains on, waiting for its turn if need be; how the run ended if it cannot start."""
@@ -183,17 +186,18 @@ class Supervisor:
             # The worker holds the leases too: a card stays taken while either of us lives
             environment = outcome.worker_environment(gpus, trackers.variables(self.spec, self.run_dir))
             child = _spawn(command, environment, output, self.run_dir, self.leases)
-        started = time.time()
+        started, process = time.time(), None
         with contextlib.suppress(psutil.Error):  # it may be gone already
-            started = start_time(child.pid)
+            process = psutil.Process(child.pid)
+            started = process.create_time()
         self._say(Attempt(child.pid, started, self.history.checkpoint, dict(overrides), [g.index for g in gpus], log))
-        return Watch(child.pid, started, child)
+        return Watch(process, child)
 
     def _follow(self, watch: Watch) -> None:
         while watch.running():
             self._tick()
             if self.stopping == "now":
-                kill_tree(watch.pid, watch.started)
+                watch.kill()
             time.sleep(TICK)
 
     def _tick(self) -> None:

@@ -107,7 +107,8 @@ def check_nothing_lost(run: Run, victims: tuple[str, ...]) -> None:
         assert run.stored() == run.reported()
         assert run.row()["exit_reason"]
     else:
-        assert run.shown()["status"] in ("starting", "running", "finished")
+        shown = run.shown()
+        assert shown["status"] in ("starting", "running", "finished"), shown["exit_reason"]
         wait_for(lambda: run.processes(SUPERVISOR) or run.row()["status"] == "finished", 60, "an adopting supervisor")
 
 
