@@ -183,6 +183,13 @@ CREATE TABLE job_rows (
     run_id TEXT, job TEXT, row INTEGER, badness REAL, gain REAL, data TEXT NOT NULL, PRIMARY KEY (run_id, job, row)
 ) WITHOUT ROWID;
 ALTER TABLE artifacts ADD COLUMN sha256 TEXT;
+CREATE VIEW answers AS
+    SELECT job_rows.run_id, runs.name, job_rows.job, job_rows.row, json_extract(data, '$.place') AS place,
+        json_extract(data, '$.question') AS question, json_extract(data, '$.reference') AS reference,
+        json_extract(data, '$.base.answer') AS base, json_extract(data, '$.tuned.answer') AS tuned,
+        json_extract(data, '$.base.loss') AS base_loss, json_extract(data, '$.tuned.loss') AS tuned_loss, badness, gain
+    FROM job_rows JOIN jobs ON jobs.run_id = job_rows.run_id AND jobs.job = job_rows.job
+    JOIN runs ON runs.id = job_rows.run_id WHERE jobs.kind = 'eval' AND deleted_at IS NULL;
 """
 
 
