@@ -76,13 +76,13 @@ def wait_for_moment(run: Run, dice: random.Random, steps: int | None) -> str | N
 
     target = run.step() + (steps or 0)
     deadline = time.monotonic() + 120
-    leftovers = {p.name for p in (run.directory / "checkpoints").glob("checkpoint-*")} if steps is None else set()
+    folder = run.directory / "checkpoints"
+    leftovers = set(os.listdir(folder)) if folder.exists() else set()  # a kill may have left half a checkpoint
     while time.monotonic() < deadline:
         if run.row()["status"] == "finished":
             return None
         if steps is None:
             for _ in range(500):  # a tiny checkpoint is written in milliseconds: look closely
-                folder = run.directory / "checkpoints"
                 fresh = set(os.listdir(folder)) - leftovers if folder.exists() else set()
                 if fresh and unannounced():
                     return "in a checkpoint"
