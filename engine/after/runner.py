@@ -7,6 +7,7 @@ that does the job goes on, and whoever opens the database next records what came
 import argparse
 import contextlib
 import os
+import signal
 import socket
 import sqlite3
 import subprocess
@@ -130,7 +131,12 @@ def verdict(folder: Path, attempt: int, code: int | None) -> Exit:
         return Exit("stopped", "stopped; what it did is kept", code)
     if isinstance(last, Failed):
         return Exit("failed", f"{last.message} {last.hint}".strip(), code, None, outcome.last_words(folder))
-    how = "is gone, and nobody saw how" if code is None else f"ended with exit code {code} and no last event"
+    if code is None:
+        how = "is gone, and nobody saw how"
+    elif code < 0:
+        how = f"was killed by {signal.Signals(-code).name if -code in set(signal.Signals) else f'signal {-code}'}"
+    else:
+        how = f"ended with exit code {code} and no last event"
     return Exit("crashed", f"the job's process {how}", code, None, outcome.last_words(folder))
 
 
