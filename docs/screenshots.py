@@ -1,6 +1,7 @@
 """`python -m docs.screenshots`: the README's pictures, made by the app itself.
 
-The runs are those of experiments.db.example; the live screen shows the demo's run while it really trains (a minute or two).
+The runs are those of experiments.db.example; the live screen shows the demo's run while it really trains, and After
+training what it came to (some minutes together).
 """
 
 import asyncio
@@ -13,7 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from engine import demo, launch
-from engine.store import runs
+from engine.after import asking
+from engine.store import afterwards, runs
 from engine.store.connection import open_database
 from tuiapp import draft as drafts
 from tuiapp.app import TuneDeckApp
@@ -124,6 +126,36 @@ async def compare_pictures(database: Path) -> None:
         (database.parent / VIEWS).unlink(missing_ok=True)  # the next picture begins without a baseline
 
 
+async def after_pictures(database: Path, run_id: str) -> None:
+    """A finished run, really evaluated against its base: some minutes."""
+    db = open_database(database)
+    run = runs.find(db, run_id)
+    asking.begin(db, database, run, "eval", asking.prepare(db, database, run, "eval", {}).ask)
+    while afterwards.active(db):
+        await asyncio.sleep(0.5)
+    for width, height in ((80, 24), (160, 48)):
+        await picture(
+            database,
+            f"after-{width}x{height}",
+            (width, height),
+            ("e",),
+            lambda text: "forgetting" in text and "worst first" in text,
+        )
+
+
+async def chat_pictures(database: Path) -> None:
+    """The newest run, which has ended, and its base, asked the same; the question is typed while the model loads."""
+    asked = (*("space" if one == " " else one for one in "What is the capital of France"), "question_mark", "enter")
+    for width, height in ((80, 24), (160, 48)):
+        await picture(
+            database,
+            f"chat-{width}x{height}",
+            (width, height),
+            ("g", "t", *asked),
+            lambda text: text.count("tok/s") == 2 and "Esc back" in text,
+        )
+
+
 async def main() -> None:
     with place() as directory:
         database = directory / "experiments.db"
@@ -151,9 +183,10 @@ async def main() -> None:
                 ("enter",),
                 lambda text: bool(re.search("step 1[3-9] of", text)),
             )
-        launch.stop(database, runs.find(open_database(database), run_id), now=True)
         while runs.find(open_database(database), run_id)["status"] in runs.ACTIVE:
-            await asyncio.sleep(0.2)
+            await asyncio.sleep(0.5)
+        await after_pictures(database, run_id)
+        await chat_pictures(database)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from engine import catalog, dossier
+from engine import catalog, dossier, report_eval
 from engine.compared import Comparison
 from engine.dossier import Dossier
 from engine.report import number, short
@@ -31,9 +31,11 @@ def card(d: Dossier, spark: Sequence[float] = ()) -> str:
         *([escape(d.run["note"], lines=True)] if d.run["note"] else []),
         "## Trained on", _trained_on(d),
         "## Results", _results(d, spark),
+        *_against_the_base(d),
         *_examples(d),
         "## Limits", "\n".join(f"- {text}" for text in limits(d)),
         "## Use", _use(d),
+        *_files(d),
         "## Settings", table(("setting", "value"), [(path, dossier.plain(value)) for path, value, _ in d.settings if not path.startswith(NOT_SETTINGS)]),
         "## Made with", _made_with(d),
     ]  # fmt: skip
@@ -158,6 +160,31 @@ def _results(d: Dossier, spark: Sequence[float]) -> str:
     return "\n\n".join(parts)
 
 
+def _against_the_base(d: Dossier) -> list[str]:
+    """What the newest evaluation and the newest judgement found."""
+    parts: list[str] = []
+    if d.evaluated:
+        summary = d.evaluated["summary"]
+        parts += [
+            escape(text)
+            for text in (report_eval.said(summary), *report_eval.more_said(summary), *report_eval.notes(summary))
+        ]
+        parts += [
+            table(report_eval.HEAD, report_eval.score_rows(summary), right=(1, 2, 3)),
+            escape(report_eval.EXPLAINED),
+        ]
+        parts.append(table(("lm-eval", *report_eval.HEAD[1:]), report_eval.task_rows(summary), right=(1, 2, 3)))
+    if d.judged and d.judged["summary"].get("verdict"):
+        parts.append(escape(report_eval.judged(d.judged)))
+    return ["## Against the base model", *parts] if parts else []
+
+
+def _files(d: Dossier) -> list[str]:
+    """What was made of the run and can be told by its hash."""
+    rows = [[name, kind, mebibytes, sha256] for name, kind, mebibytes, sha256 in dossier.files(d) if sha256 != "–"]
+    return ["## Files", table(("file", "kind", "MiB", "sha256"), rows, right=(2,))] if rows else []
+
+
 def sparkline(values: Sequence[float]) -> str:
     """A curve in a character for each value; × is no number."""
     finite = [v for v in values if math.isfinite(v)]
@@ -196,7 +223,7 @@ def limits(d: Dossier) -> list[str]:
         found.append(
             f"It was evaluated on {f'{held_out:,} rows' if held_out else 'rows'} held out of the same data only."
         )
-    else:
+    elif not report_eval.on_held_out(d.evaluated):
         found.append("It was not evaluated on rows that it had not seen.")
     if training.get("max_length"):
         found.append(f"It was trained on texts of at most {training['max_length']:,} tokens.")

@@ -42,7 +42,7 @@ from engine.planner.rules import RANKS
 from engine.reconcile import reconcile
 from engine.report_environment import environment_table
 from engine.spec import RunSpec, apply_sets, parse, read_yaml
-from engine.store import metrics, plans, records, runs
+from engine.store import afterwards, metrics, plans, records, runs
 from engine.store.connection import DatabaseError, explained, open_database, writable
 from engine.text import clean
 
@@ -149,6 +149,7 @@ def build_parser() -> argparse.ArgumentParser:
     cli_sweep.add_verbs(verb)
     demo_ = verb("demo", demo, "train a small model on this machine, about two minutes")
     demo_.add_argument("--headless", action="store_true", help="without the app")
+    demo_.add_argument("--write", type=Path, metavar="FILE", help="write the demo's rows and do nothing else")
     return parser
 
 
@@ -380,13 +381,14 @@ def show(options: Options) -> int:
                   for k, points in metrics.curves(db, run["id"], metrics.keys(db, run["id"])).items()}  # fmt: skip
         emit(run | {"metrics": curves, "events": events, "samples": samples,
                     "checkpoints": records.checkpoints(db, run["id"]), "artifacts": records.artifacts(db, run["id"]),
-                    "health": cli_health.as_json(findings(db, run["id"]))})  # fmt: skip
+                    "jobs": afterwards.of_run(db, run["id"]), "health": cli_health.as_json(findings(db, run["id"]))})  # fmt: skip
     else:
         directory = paths.run_directory(database(options), run["id"])
         page = run | {"params": runs.params(db, run["id"]), "directory": str(directory),
                       "health": cli_health.lines(findings(db, run["id"]), run["id"]),
                       "started_from": environment_table(run["environment"]),
-                      "checkpoints": records.checkpoints(db, run["id"]), "artifacts": records.artifacts(db, run["id"])}  # fmt: skip
+                      "checkpoints": records.checkpoints(db, run["id"]), "artifacts": records.artifacts(db, run["id"]),
+                      "jobs": afterwards.of_run(db, run["id"])}  # fmt: skip
         print(report.run_page(page, events, samples))
     return 0
 
@@ -453,6 +455,8 @@ def resume(options: Options) -> int:
 
 
 def demo(options: Options) -> int:
-    from engine.demo import headless
+    from engine.demo import headless, write_to
 
+    if options.write:
+        return write_to(options.write, options.json)
     return headless(database(options), options.json)

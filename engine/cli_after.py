@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from engine import cli_chat, cli_eval, cli_judge, cli_merge, cli_take
 from engine.after import job as jobs
 from engine.reconcile import reconcile
 from engine.store import afterwards, runs
@@ -18,10 +19,15 @@ TICK = 0.3
 
 
 def add_verbs(verb: Callable[..., argparse.ArgumentParser]) -> None:
+    cli_eval.add_verb(verb)
+    cli_judge.add_verb(verb)
     jobs_ = verb("jobs", listing, "evaluations, judgements, chats, merges and exports of a run; stop one, let it go on")
     jobs_.add_argument("run", metavar="RUN", help="id, unique beginning of one, or name")
     jobs_.add_argument("--stop", metavar="JOB", help="ask it to stop; what it has done is kept")
     jobs_.add_argument("--resume", metavar="JOB", help="let one go on that stopped, failed or crashed")
+    jobs_.add_argument("--show", metavar="JOB", help="what came of one that finished")
+    cli_chat.add_verb(verb)
+    cli_merge.add_verb(verb)
 
 
 def listing(options: Options) -> int:
@@ -32,7 +38,12 @@ def listing(options: Options) -> int:
     if options.stop:
         jobs.stop(cli.database(options), afterwards.find(db, run["id"], options.stop))
     if options.resume:
-        return follow(options, db, run["id"], afterwards.find(db, run["id"], options.resume)["job"])
+        job = afterwards.find(db, run["id"], options.resume)["job"]
+        return follow(options, db, run["id"], job, lambda row: show(options, db, row))
+    if options.show:
+        row = afterwards.find(db, run["id"], options.show)
+        cli.emit(row) if options.json else show(options, db, row)
+        return 0
     found = afterwards.of_run(db, run["id"])
     if options.json:
         cli.emit(found)
@@ -46,6 +57,23 @@ def listing(options: Options) -> int:
             )
         )
     return 0
+
+
+def show(options: Options, db: sqlite3.Connection, row: dict[str, Any]) -> None:
+    """What came of a job, as its own verb prints it; of a chat what was said."""
+    if row["status"] != "finished":
+        print(clean(f"{row['job']} {row['status']}: {row['reason'] or row['phase'] or ''}", keep_lines=False))
+    elif row["kind"] == "eval":
+        cli_eval.show(options, row)
+    elif row["kind"] == "judge":
+        print(cli_judge.text(db, row))
+    elif row["kind"] == "merge":
+        cli_merge.show(row)
+    elif row["kind"] == "export":
+        cli_take.show(row)
+    else:
+        for turn in afterwards.rows(db, row["run_id"], row["job"]):
+            print(clean(f"{turn.get('voice') or turn['role']}: {turn['text']}\n"))
 
 
 def follow(
@@ -81,7 +109,8 @@ def follow(
         show(row)
     elif row["status"] != "finished":
         print(clean(f"{job} {row['status']}: {row['reason']}"), file=sys.stderr)
-        print(f"Let it go on: tunedeck jobs {run_id} --resume {job}", file=sys.stderr)
+        go_on = "When that is mended" if row["status"] == "failed" else "Let it go on"
+        print(f"{go_on}: tunedeck jobs {run_id} --resume {job}", file=sys.stderr)
     return 0 if row["status"] == "finished" else 1
 
 

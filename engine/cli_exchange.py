@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from engine import cli_import, cli_points, cli_report
+from engine import cli_import, cli_points, cli_report, cli_take
 from engine.elsewhere import refuse_imported
 from engine.errors import RunError, SpaceError
 from engine.files import write_private
@@ -14,9 +14,10 @@ from engine.store import runs
 from engine.text import clean
 
 Options = argparse.Namespace
-TOOLS = ("trl", "axolotl")
-FORMATS = (*TOOLS, *cli_points.FORMATS, *cli_report.FORMATS)
-TO_HELP = f"trl DIR: a script that needs no TuneDeck; axolotl DIR: a YAML file; {cli_points.HELP}; {cli_report.HELP}"
+TOOLS = ("trl", "script", "axolotl")
+"""`script` is another name for trl."""
+FORMATS = (*cli_take.FORMATS, *TOOLS, *cli_points.FORMATS, *cli_report.FORMATS)
+TO_HELP = f"{cli_take.HELP}; trl DIR: a script that needs no TuneDeck; axolotl DIR: a YAML file; {cli_points.HELP}; {cli_report.HELP}"
 
 
 class Destination(argparse.Action):
@@ -30,11 +31,16 @@ class Destination(argparse.Action):
 
 def add_verbs(verb: Any) -> None:
     """`verb` adds one: name, function and description."""
-    export_ = verb("export", export, "a run as a script or a file of another tool, which reproduces it")
+    export_ = verb(
+        "export",
+        export,
+        "a run taken away: its model for other tools, a script that reproduces it, its points, a report",
+    )
     export_.add_argument("run", nargs="*", metavar="RUN", help="id, unique beginning of one, or name")
     export_.add_argument("--to", required=True, nargs=2, action=Destination, metavar=("FORMAT", "TARGET"), help=TO_HELP)
     cli_points.add_flags(export_)
     cli_report.add_flags(export_)
+    cli_take.add_flags(export_)
     cli_import.add_verb(verb, import_file)
 
 
@@ -83,9 +89,12 @@ def only_one(options: Options) -> str:
 
 
 def export(options: Options) -> int:
+    cli_take.refuse_flags(options)
     if options.to in cli_points.FORMATS:
         return cli_points.export(options)
     cli_points.refuse_flags(options)
+    if options.to in cli_take.FORMATS:
+        return cli_take.export(options, only_one(options))
     if options.to in cli_report.FORMATS:
         return cli_report.export(options)
     from engine import cli
@@ -96,7 +105,7 @@ def export(options: Options) -> int:
     run = runs.find(db, only_one(options))
     refuse_imported(run, "exported as one that could be started")
     target = Path(os.path.abspath(options.target.expanduser()))
-    made = (to_trl if options.to == "trl" else to_axolotl)(cli.database(options), run, target)
+    made = (to_axolotl if options.to == "axolotl" else to_trl)(cli.database(options), run, target)
     if options.json:
         cli.emit({"run": run["id"], "to": options.to, "directory": str(target), "start": made.start, "files": made.files,
                   "rows": made.rows, "not_carried": [vars(one) for one in made.left], "notes": made.notes})  # fmt: skip

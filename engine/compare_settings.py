@@ -179,6 +179,8 @@ def _facts(one: Facts) -> dict[str, Fact]:
     add("environment", "driver", "driver", one.machine.get("driver"))
     for package, version in (one.environment.get("versions") or {}).items():
         add("environment", f"versions.{package}", clean(package, False), version)
+    base = (one.environment.get("base") or {}).get("sha256")
+    add("environment", "base.sha256", "base model, sha256", base, (base or "")[:12])
     git = one.environment.get("git") or {}
     add("code", "git.commit", "git commit", git.get("commit"), (git.get("commit") or "")[:12])
     if git.get("dirty") is not None:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from engine import launch, paths
-from engine.errors import ModelError
+from engine.errors import ModelError, SpaceError
 from engine.models import cached_snapshot
 from engine.reconcile import reconcile
 from engine.report import number, progress_line, run_page
@@ -98,8 +98,31 @@ def write_data(database: Path) -> Path:
     """The data set beside the database, as JSONL."""
     path = database.parent / "demo-data" / "captain.jsonl"
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows()), encoding="utf-8")
+    path.write_text(_lines(), encoding="utf-8")
     return path
+
+
+def write_to(path: Path, as_json: bool) -> int:
+    """The data set alone, for people to try things with. Raises SpaceError."""
+    from engine.cli import emit
+
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(_lines())
+    except FileExistsError:
+        raise SpaceError("The file is there already", f"{path} exists.", "Name another.") from None
+    except OSError as error:
+        raise SpaceError("The file cannot be written", f"{path}: {error.strerror}.", "Name another place.") from None
+    model = demo_model()
+    if as_json:
+        emit({"file": str(path), "rows": len(rows()), "model": model})
+    else:
+        print(f"{path}: {len(rows())} rows. The demo's model on this machine: {model}")
+    return 0
+
+
+def _lines() -> str:
+    return "".join(json.dumps(row) + "\n" for row in rows())
 
 
 def headless(database: Path, as_json: bool) -> int:

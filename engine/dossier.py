@@ -10,11 +10,13 @@ from engine.diagnose import findings
 from engine.errors import RunError
 from engine.health import Finding, best_evaluation
 from engine.report import GLYPHS, duration, last, number, short
-from engine.store import health, metrics, records, runs
+from engine.store import afterwards, health, metrics, records, runs
 from engine.text import clean
 
 Row = dict[str, Any]
 EVENTS = 2000
+WORST = 5
+"""Rows of the evaluation in which the tuned model is worst."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,12 @@ class Dossier:
     parent: str
     card_used: float | None
     """The most that NVML saw in use on one of its cards, by anyone, GiB."""
+    evaluated: Row | None = None
+    """The newest finished evaluation against the base (engine.store.afterwards)."""
+    worst: tuple[Row, ...] = ()
+    """Its rows in which the tuned model is worst."""
+    judged: Row | None = None
+    """The newest finished judgement."""
 
     @property
     def plan(self) -> Row:
@@ -93,6 +101,7 @@ def read(db: sqlite3.Connection, name: str) -> Dossier:
     run_id = run["id"]
     reasons = {r["field"]: str(r.get("why") or "") for r in (run["plan"] or {}).get("reasons", [])}
     keys = [key for key in metrics.keys(db, run_id) if key.startswith("eval_")]
+    evaluated = afterwards.latest(db, run_id, "eval")
     by_step: dict[int, dict[str, float]] = {}
     for key, points in metrics.curves(db, run_id, keys).items():
         for step, _, value in points:
@@ -110,6 +119,9 @@ def read(db: sqlite3.Connection, name: str) -> Dossier:
         speed=health.recent_speed(db, run_id),
         parent=_name_of(db, run["parent_id"]),
         card_used=health.most_used(db, run_id),
+        evaluated=evaluated,
+        worst=tuple(afterwards.rows(db, run_id, evaluated["job"], "worst", WORST)) if evaluated else (),
+        judged=afterwards.latest(db, run_id, "judge"),
     )  # fmt: skip
 
 
@@ -188,6 +200,15 @@ def key_numbers(d: Dossier) -> list[tuple[str, str, str]]:
     if model := next((a for a in reversed(d.artifacts) if a["kind"] == "model"), None):
         found.append(("Result", f"{model['bytes'] / 2**20:,.0f} MiB", "on disk"))
     return found
+
+
+def files(d: Dossier) -> list[tuple[str, str, str, str]]:
+    """(name, kind, MiB, SHA-256) of what was made of the run, the newest of each place."""
+    newest = {one["path"]: one for one in d.artifacts}
+    return [
+        (str(path).rstrip("/").rpartition("/")[2], one["kind"], f"{one['bytes'] / 2**20:,.1f}", one["sha256"] or "–")
+        for path, one in newest.items()
+    ]
 
 
 def memory_rows(d: Dossier) -> list[tuple[str, float | None, float | None]]:

@@ -111,6 +111,15 @@ class DataReady:
 
 
 @dataclass(frozen=True)
+class Base:
+    """The base model, hashed (engine.fingerprint) once it had been downloaded; one that was here is in the environment."""
+
+    type: ClassVar[str] = "base"
+    path: str
+    sha256: str
+
+
+@dataclass(frozen=True)
 class Notice:
     """Something the user should know; `level` is note or warning."""
 
@@ -235,6 +244,7 @@ WorkerEvent = (
     | Sample
     | Checkpoint
     | DataReady
+    | Base
     | Notice
     | Failed
     | Finished
@@ -256,6 +266,7 @@ _KNOWN: dict[str, Any] = {
             Sample,
             Checkpoint,
             DataReady,
+            Base,
             Notice,
             Failed,
             Finished,

@@ -342,6 +342,18 @@ def ram_used() -> float:
     return float(memory.total - memory.available) / GIB
 
 
+def ram_free() -> float:
+    """GiB of RAM that this process could still take: what the machine has, within the limits of its cgroups."""
+    free = psutil.virtual_memory().available
+    for group in _cgroups():
+        with contextlib.suppress(OSError, ValueError, IndexError):  # no such file, or "max"
+            limit, used = int((group / "memory.max").read_text()), int((group / "memory.current").read_text())
+            lines = (group / "memory.stat").read_text().splitlines()
+            cached = sum(int(line.split()[1]) for line in lines if line.startswith(("inactive_file ", "active_file ")))
+            free = min(free, limit - used + cached)
+    return max(0, free) / GIB
+
+
 def oom_kills() -> int | None:
     """How often the kernel killed a process of this cgroup for memory, or None where that is not counted."""
     for group in _cgroups():

@@ -113,6 +113,8 @@ def _change_run(db: sqlite3.Connection, run_id: str, event: ev.Event, time: floa
             fields = {"status": "running", "host": event.host}
             runs.add_environment(db, run_id, {"versions": event.versions, "gpus": event.gpus})
             db.execute("UPDATE runs SET started_at = coalesce(started_at, ?) WHERE id = ?", (time, run_id))
+        case ev.Base():
+            runs.add_environment(db, run_id, {"base": {"path": event.path, "sha256": event.sha256}})
         case ev.Waiting():
             fields = {"status": "queued", "ended_at": None, "exit_code": None, "exit_reason": None}
         case ev.Stopping():
@@ -141,6 +143,8 @@ def describe(event: ev.Event) -> tuple[str, str]:
             held = f", {event.validation:,} held out" if event.validation else ""
             return "note", (f"data: {event.train:,} rows{held}, {event.tokens:,} tokens, "
                             f"{event.trained_tokens:,} of them trained{known}")  # fmt: skip
+        case ev.Base():
+            return "note", f"base model {Path(event.path).name}, hash {event.sha256[:12]}"
         case ev.Notice():
             return event.level, event.text
         case ev.Failed():

@@ -23,6 +23,7 @@ from engine.environment import capture
 from engine.errors import DataError, NoFit, RunError, SpaceError, SpecError
 from engine.events import Waiting
 from engine.files import EventFile, write_private
+from engine.fingerprint import identity
 from engine.hardware import Gpu, probe
 from engine.ingest import ingest
 from engine.models import ModelFacts, inspect_model
@@ -268,15 +269,17 @@ def begin(
         if noted is not None:
             noted(run_id)
         spec = _called(draft.spec, _unused(draft.spec.run.name or run_id, lambda base: runs.names_like(db, base)))
+        base = identity(spec.model.path, spec.model.revision)  # None: the worker downloads it first, and says it then
+        environment = draft.environment | ({"base": base} if base else {})
         write_private(run_dir / "spec.yaml", to_yaml(spec))
-        write_private(run_dir / "data.sha256", f"{draft.environment['data_sha256']}\n")
+        write_private(run_dir / "data.sha256", f"{environment['data_sha256']}\n")
         if queue:
             write_private(run_dir / QUEUE, "")
-        write_private(run_dir / "environment.json", json.dumps(draft.environment, indent=1) + "\n")
+        write_private(run_dir / "environment.json", json.dumps(environment, indent=1) + "\n")
         write_private(run_dir / "plan.json", json.dumps(draft.plan) + "\n")
         with transaction(db):
             runs.insert(db, run_id, spec, draft.plan, socket.gethostname(), now)
-            runs.add_environment(db, run_id, draft.environment)
+            runs.add_environment(db, run_id, environment)
             if sweep is not None:
                 runs.set_fields(db, run_id, sweep_id=sweep)
         try:

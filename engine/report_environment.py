@@ -16,6 +16,7 @@ def environment_table(found: dict[str, Any] | None) -> str:
         ["machine", _machine(found.get("machine") or {})],
         ["GPUs", _cards(found.get("machine") or {})],
         ["versions", ", ".join(f"{name} {version}" for name, version in (found.get("versions") or {}).items())],
+        ["base model", f"sha256 {found['base']['sha256'][:16]}" if (found.get("base") or {}).get("sha256") else ""],
         ["data", f"sha256 {found['data_sha256'][:16]}" if found.get("data_sha256") else ""],
     ]
     known = [[name, text[:200]] for name, text in rows if text]

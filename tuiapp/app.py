@@ -24,6 +24,8 @@ from tuiapp.flow import Flow
 from tuiapp.format import clean, pasted
 from tuiapp.list_snapshot import Asked
 from tuiapp.messages import (
+    AfterAsked,
+    ChatAsked,
     CollectFailed,
     CompareAsked,
     ForkAsked,
@@ -195,7 +197,7 @@ class TuneDeckApp(TypeAhead):
             return
         new, old = message.snapshot, self.last
         if new.problem and not new.runs and old is not None:
-            of_runs = ("runs", "put_away", "listing", "detail", "baseline")
+            of_runs = ("runs", "put_away", "listing", "detail", "baseline", "after")
             new = replace(new, **{name: getattr(old, name) for name in of_runs})
         self.last = new
         if self.app_focus or time.monotonic() - self._drawn >= AWAY_PERIOD:
@@ -284,6 +286,20 @@ class TuneDeckApp(TypeAhead):
         from tuiapp.screens.compare import CompareScreen  # not needed for the first paint
 
         self.push_screen(CompareScreen(self.services.compare, message.run_ids, self.baseline))
+
+    def on_chat_asked(self, message: ChatAsked) -> None:
+        """The base and what these runs made of it."""
+        from tuiapp.screens.chat import ChatScreen  # not needed for the first paint
+
+        self.push_screen(ChatScreen(message.run_ids, self.services))
+
+    def on_after_asked(self, message: AfterAsked) -> None:
+        """What was done with a run after its training, and what can be."""
+        from tuiapp.screens.after import AfterScreen  # not needed for the first paint
+
+        known = (*self.last.runs, *self.last.put_away) if self.last is not None else ()
+        name = next((run.name for run in known if run.id == message.run_id), message.run_id)
+        self.push_screen(AfterScreen(message.run_id, name, self._collector.follow))
 
     def on_open_machine(self, _: OpenMachine) -> None:
         """The machine."""

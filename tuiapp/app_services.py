@@ -9,6 +9,8 @@ from tuiapp.screens.wizard import WizardServices
 
 if TYPE_CHECKING:
     from engine.lineage import Node
+    from tuiapp.after_services import AfterServices
+    from tuiapp.chat_services import Chat
     from tuiapp.compare_values import ComparePage, CompareQuestion
     from tuiapp.record_services import RecordServices
 
@@ -21,6 +23,8 @@ class Services(Source, WizardServices, Protocol):
     """Where the drafts of new runs are kept."""
     records: "RecordServices"
     """Asked for in a thread: what it needs is imported then."""
+    after: "AfterServices"
+    """The same."""
 
     def fork(self, run_id: str) -> RunDraft:
         """What the wizard begins with for a run like this one."""
@@ -33,6 +37,9 @@ class Services(Source, WizardServices, Protocol):
 
     def lineage(self, run_id: str) -> "Node":
         """Everything that a run is related to."""
+
+    def chat(self, run_ids: tuple[str, ...], cpu: bool = False) -> "Chat":
+        """Begin a conversation with runs of one base model, and with that."""
 
     def stop(self, run_id: str, now: bool = False) -> None:
         """Ask a run to stop; `now` without a checkpoint."""

@@ -9,6 +9,7 @@ from typing import Protocol, TypeVar
 from textual.message import Message
 
 from engine.errors import TuneDeckError
+from tuiapp.after_values import AfterQuestion
 from tuiapp.list_snapshot import Asked
 from tuiapp.messages import CollectFailed, SnapshotArrived
 from tuiapp.snapshot import Snapshot
@@ -71,6 +72,9 @@ class Source(Protocol):
     def ask(self, asked: Asked) -> None:
         """What the list of runs needs of the snapshots from now on."""
 
+    def follow(self, asked: AfterQuestion | None) -> None:
+        """What the snapshots tell from now on of a run after its training; None nothing."""
+
     def snapshot(self, selected: str | None, baseline: str | None = None) -> Snapshot:
         """Everything as it is now: one run in detail, and the curves of another to compare it with."""
 
@@ -86,6 +90,7 @@ class Collector:
         self._selected: str | None = None
         self._baseline: str | None = None
         self._asked: Asked | None = None
+        self._after: AfterQuestion | None = None
 
     def start(self) -> None:
         """Look for the first time and go on looking."""
@@ -109,6 +114,12 @@ class Collector:
             self._asked = asked
             self._wake.set()
 
+    def follow(self, asked: AfterQuestion | None) -> None:
+        """Bring with every look what was done with a run after its training, from now."""
+        if asked != self._after:
+            self._after = asked
+            self._wake.set()
+
     def look(self) -> None:
         """Look at once: a key changed something."""
         self._wake.set()
@@ -130,6 +141,7 @@ class Collector:
         try:
             if self._asked is not None:
                 self._source.ask(self._asked)
+            self._source.follow(self._after)
             return SnapshotArrived(self._source.snapshot(self._selected, self._baseline))
         except Exception as error:  # whatever it was, the app stays and says so
             return CollectFailed(sentence(error))

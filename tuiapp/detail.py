@@ -11,7 +11,7 @@ from typing import Any
 
 from engine.diagnose import findings
 from engine.errors import RunError
-from engine.store import records, runs
+from engine.store import afterwards, records, runs
 from engine.store.connection import Connection
 from tuiapp.snapshot import Checkpoint, EventLine, Points, RunDetail, RunLine, Sample
 from tuiapp.streams import MOMENTS, Row, Streams, clock, gpu_curves, thin
@@ -86,7 +86,7 @@ def run_detail(db: Connection, line: RunLine, directory: Path, log: list[str], s
         log=tuple(log),
         health=streams.health(line.status, lambda: findings(db, line.id, curves)),
         error_title=title, error_message=message, error_hint=hint, error_kind=kind, exit_code=run["exit_code"],
-        parent=_name_of(db, run["parent_id"]), held_out=_held_out(run),
+        parent=_name_of(db, run["parent_id"]), held_out=_held_out(run), evaluated=_evaluated(db, line.id),
         tags=tuple(run["tags"] or ()), note=run["note"] or "", attempt=progress.get("attempt") or 1,
         supervisor_pid=_supervisor_pid(line, directory), directory=run["source"] or str(directory), **_memory(run, streams, worked, _cards(db, line.id)),
     )  # fmt: skip
@@ -138,6 +138,15 @@ def _name_of(db: Connection, run_id: str | None) -> str:
         return str(runs.find(db, run_id)["name"])
     except RunError:
         return run_id
+
+
+def _evaluated(db: Connection, run_id: str) -> tuple[str, str]:
+    """Of the newest evaluation that has finished the word of the score that decides, and the sentence."""
+    job = afterwards.latest(db, run_id, "eval")
+    if job is None:
+        return "", ""
+    score = (job["summary"].get("scores") or {}).get(job["summary"].get("main"))
+    return str((score or {}).get("verdict") or ""), str(job["summary"].get("verdict") or "")
 
 
 def _held_out(run: runs.Row) -> bool:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from tuiapp.chat_runs import can_chat
 from tuiapp.glyphs import RESUMABLE, STOPPABLE
 from tuiapp.snapshot import RunLine
 
@@ -40,6 +41,10 @@ def allows(action: str, state: KeyState) -> bool:
             return run is not None and state.writable and run.status in STOPPABLE
         case "resume":
             return run is not None and state.writable and run.status in RESUMABLE and not run.imported
+        case "after":
+            return run is not None and can_chat(run)
+        case "chat":
+            return run is not None and state.writable and can_chat(run)
         case "filter" | "order" | "reverse" | "columns" | "group" | "views":
             return state.known and not state.empty
         case "plan" | "data":

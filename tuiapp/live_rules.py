@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from tuiapp import format as f
+from tuiapp.chat_runs import can_chat
 from tuiapp.glyphs import ACTIVE, BROKEN, RESUMABLE, STOPPABLE
 from tuiapp.layout import is_narrow
 from tuiapp.snapshot import RunDetail
@@ -68,8 +69,10 @@ RULES: dict[str, Callable[[Offer], bool]] = {
     "choose": lambda offer: offer.view == WHAT and not is_narrow(offer.width, offer.height),
     "stop": _status_in(*STOPPABLE),
     "resume": lambda offer: _own(offer) and _status_in(*RESUMABLE)(offer),
+    "chat": lambda offer: offer.detail is not None and offer.writable and can_chat(offer.detail.run),
     "save": _active,
     "evaluate": lambda offer: _active(offer) and offer.detail is not None and offer.detail.held_out,
+    "after": lambda offer: offer.detail is not None and can_chat(offer.detail.run),
     "fork": lambda offer: _own(offer) and offer.detail is not None and offer.writable and bool(offer.detail.spec),
     "new": lambda offer: offer.writable,
     "view": lambda offer: offer.views > 1 and (not is_narrow(offer.width, offer.height) or offer.zoom == "loss"),

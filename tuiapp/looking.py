@@ -6,7 +6,7 @@ from pathlib import Path
 
 from engine.errors import TuneDeckError
 from engine.hardware import Hardware, Sampler, probe
-from engine.store import runs, sweeps
+from engine.store import afterwards, runs, sweeps
 from engine.store.connection import (
     Connection,
     DatabaseError,
@@ -18,6 +18,7 @@ from engine.store.connection import (
     state,
     writable,
 )  # fmt: skip
+from tuiapp.after_values import AfterQuestion
 from tuiapp.list_snapshot import Asked
 from tuiapp.machine_desk import MachineDesk
 from tuiapp.reading import Reader
@@ -46,6 +47,7 @@ class Look:
         """When a database that can only be read was opened, and the state of its files then."""
         self._notice = ""
         self._asked = Asked()
+        self._after: AfterQuestion | None = None
         self._changed = False
 
     @functools.cached_property
@@ -65,6 +67,10 @@ class Look:
     def ask(self, asked: Asked) -> None:
         """What the list of runs needs from the next look on."""
         self._asked = asked
+
+    def follow(self, asked: AfterQuestion | None) -> None:
+        """What is to be told of a run after its training from the next look on."""
+        self._after = asked
 
     def changed(self) -> None:
         """This program changed a run: the next look sees it. From any thread."""
@@ -86,7 +92,7 @@ class Look:
             if self._changed:
                 self._changed = False
                 self._reader.rescan()
-            seen = self._reader.read(self._db, selected, baseline, self._asked)
+            seen = self._reader.read(self._db, selected, baseline, self._asked, self._after)
         except (TuneDeckError, DatabaseError) as error:
             self._close()
             problem = _problem(error, self._database)
@@ -132,7 +138,7 @@ def _problem(error: Exception, database: Path) -> str:
 def _make_true(db: Connection, database: Path) -> None:
     """Look after runs that are held for alive. A locked or full database can still be read."""
     try:
-        if runs.active(db) or sweeps.active(db):
+        if runs.active(db) or sweeps.active(db) or afterwards.active(db):
             from engine.reconcile import reconcile  # brings all that starting a run needs
 
             reconcile(db, database)

@@ -102,6 +102,13 @@ class ForkAsked(Message):
 
 
 @dataclass
+class AfterAsked(Message):
+    """Show what was done with this run after its training, and what can be."""
+
+    run_id: str
+
+
+@dataclass
 class PinAsked(Message):
     """The person wants other runs to be compared with this one; None with none."""
 
@@ -111,6 +118,13 @@ class PinAsked(Message):
 @dataclass
 class CompareAsked(Message):
     """The person wants these runs side by side, by id; the pinned one, else the first, is what the others are held against."""
+
+    run_ids: tuple[str, ...]
+
+
+@dataclass
+class ChatAsked(Message):
+    """The person wants to chat with these runs, of one base model, by id, and with that base."""
 
     run_ids: tuple[str, ...]
 

@@ -13,6 +13,7 @@ from tuiapp.app import TuneDeckApp
 from tuiapp.app_services import Services as ServicesProtocol
 
 if TYPE_CHECKING:
+    from tuiapp.after_values import AfterQuestion
     from tuiapp.list_snapshot import Asked
     from tuiapp.looking import Look
     from tuiapp.services import Services
@@ -41,6 +42,10 @@ class LateServices:
     def ask(self, asked: "Asked") -> None:
         """What the list of runs needs of the snapshots."""
         self._look.ask(asked)
+
+    def follow(self, asked: "AfterQuestion | None") -> None:
+        """What the snapshots tell of a run after its training."""
+        self._look.follow(asked)
 
     def snapshot(self, selected: str | None, baseline: str | None = None) -> "Snapshot":
         """Everything as it is now."""

@@ -17,6 +17,7 @@ from engine.models import known_models, on_this_machine
 from engine.spec import RunSpec, parse
 from engine.store import plans, runs
 from engine.store.connection import Connection, DatabaseError, Following, open_database
+from tuiapp.after_services import After
 from tuiapp.data_snapshot import Browsed, DataCounts, DataPage, RowsSeen
 from tuiapp.draft import RunDraft
 from tuiapp.list_snapshot import Asked
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
     from engine.planner.calibrate import PastRun
     from engine.planner.plan import Request
     from engine.planner.rules import Goal
+    from tuiapp.after_values import AfterQuestion
+    from tuiapp.chatting import Talk
     from tuiapp.compare_values import ComparePage, CompareQuestion
     from tuiapp.comparing import Desk as CompareDesk
     from tuiapp.dataview import Desk as DataDesk
@@ -65,6 +68,7 @@ class Services:
         self.drafts = database.parent / "drafts"
         self._look = look or Look(database)
         self.records = Records(database, self._look.changed)
+        self.after = After(database, self._look.changed)
         self._local = threading.local()  # an SQLite connection belongs to the thread that made it
         self._desks: dict[tuple[str, str], Desk] = {}
         self._request: tuple[Any, Request] | None = None
@@ -97,6 +101,10 @@ class Services:
     def ask(self, asked: Asked) -> None:
         """What the list of runs needs of the snapshots from now on."""
         self._look.ask(asked)
+
+    def follow(self, asked: "AfterQuestion | None") -> None:
+        """What the snapshots tell from now on of a run after its training."""
+        self._look.follow(asked)
 
     def hold(self, card: str, held: bool) -> None:
         """Hold a card back from queued runs, by UUID, or give it free. Raises RunError."""
@@ -208,6 +216,12 @@ class Services:
 
         with contextlib.closing(open_database(self.database, create=False)) as db:
             return lineage.tree(db, run_id)
+
+    def chat(self, run_ids: tuple[str, ...], cpu: bool = False) -> "Talk":
+        """Begin a conversation with runs of one base model, and with that. Raises TuneDeckError."""
+        from tuiapp.chatting import Talk
+
+        return Talk(self.database, run_ids, cpu)
 
     def browse(self, text: str) -> Browsed:
         """Files that go on from a text."""

@@ -14,6 +14,7 @@ from tuiapp.machine_snapshot import DayLine, HappenedLine, LeaseLine, ProcessLin
 
 if TYPE_CHECKING:
     from engine.planner.rules import Goal
+    from tuiapp.after_values import AfterPage
 
 Points = tuple[tuple[float, float], ...]
 """(step, value) pairs in order of step; a non-finite value is NaN and breaks the line."""
@@ -213,6 +214,8 @@ class RunDetail:
     """The name of the run that this one is a fork of."""
     held_out: bool = False
     """Whether there are rows to evaluate on."""
+    evaluated: tuple[str, str] = ("", "")
+    """What the newest evaluation against the base came to: better, worse or noise, and the sentence."""
 
 
 @dataclass(frozen=True)
@@ -236,6 +239,8 @@ class Snapshot:
     """The runs that are archived or in the bin."""
     listing: Listing = NOTHING
     """What the list of runs asked for."""
+    after: "AfterPage | None" = None
+    """What was done with a run after its training, where a screen asks for it."""
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ MODULES = {
     "merge": "engine.worker.merge",
     "export": "engine.worker.export",
 }
-"""What does a job of each kind. A chat is a job too, done by whoever holds it: engine.chat."""
+"""What does a job of each kind. A chat is a job too, done by whoever holds it: engine.chatting."""
 ON_CARDS = ("eval",)
 """Kinds that wait for a card like a run, where the run's own devices are cards."""
 JOB, EVENTS, RUNNER_EVENTS, ROWS, STOP = "job.json", "events.jsonl", "runner.jsonl", "rows.jsonl", "STOP"
@@ -90,6 +90,9 @@ def read(folder: Path) -> Row:
 def start(database: Path, run_id: str, job: str) -> None:
     """Start a job, or let one go on that stopped, failed or crashed, in a process that outlives us. Raises RunError, SpaceError."""
     folder = directory(database, run_id, job)
+    if read(folder)["kind"] == "chat":
+        raise RunError("A chat does not go on by itself", f"{job} ended with whoever held it.",
+                       f"Begin another: tunedeck chat {run_id}")  # fmt: skip
     lock = try_lock(folder, patience=2.0)
     if lock is None:
         raise RunError("The job is at work", f"{job} has a process that does it.", "Wait for it, or stop it.")
@@ -119,4 +122,6 @@ def stop(database: Path, row: Row) -> None:
     """Ask a job to stop; what it has done is kept, and `start` lets it go on. Raises RunError."""
     if row["status"] not in afterwards.ACTIVE:
         raise RunError("The job is not at work", f"{row['job']} is {row['status']}.", "Nothing has to be stopped.")
+    if row["kind"] == "chat":
+        raise RunError("A chat ends where it is held", f"Process {row['pid']} holds {row['job']}.", "Close it there.")
     (directory(database, row["run_id"], row["job"]) / STOP).touch(mode=0o600)

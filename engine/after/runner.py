@@ -19,6 +19,7 @@ from pathlib import Path
 from engine import outcome
 from engine.after import job as jobs
 from engine.after.ingest import ingest
+from engine.chatting import transcript
 from engine.events import Attempt, Done, Exit, Failed, Stopped, Waiting
 from engine.files import EventFile, read_records
 from engine.hardware import Gpu, Sampler, probe
@@ -168,7 +169,9 @@ def _look_after(db: sqlite3.Connection, row: afterwards.Row, folder: Path) -> No
                 or not alive(newest.event.pid, newest.event.process_start)
             ):
                 number = newest.attempt if newest else 1
-                EventFile(folder / jobs.RUNNER_EVENTS, number).append(verdict(folder, number, None))
+                chat = row["kind"] == "chat"  # whoever held it did not tell how it ended
+                ended = transcript.cut_off(folder) if chat else verdict(folder, number, None)
+                EventFile(folder / jobs.RUNNER_EVENTS, number).append(ended)
         ingest(db, row["run_id"], folder)
     finally:
         os.close(lock)

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 LARGEST = 4e307
 """Beyond it a difference of two numbers is no number."""
+TINY = 1e-300
+"""Below it a share of a number may be none."""
 WIDE = 30.0
 """From so many times the least value to the greatest on, all above zero, an axis is logarithmic."""
 
@@ -33,8 +35,8 @@ def vertical(values: Sequence[float], from_zero: bool = False, log: bool | None 
     if from_zero:
         low, high = min(0.0, low), max(0.0, high)
     if log is None:
-        log = not from_zero and low > 0 and high / low >= WIDE
-    return _logarithmic(low, high) if log and low > 0 else _round(*_apart(low, high))
+        log = not from_zero and low > TINY and high / low >= WIDE
+    return _logarithmic(low, high) if log and low > TINY else _round(*_apart(low, high))
 
 
 def horizontal(values: Sequence[float]) -> Axis:
@@ -53,9 +55,9 @@ def _ends(values: Sequence[float]) -> tuple[float, float]:
 
 def _apart(low: float, high: float) -> tuple[float, float]:
     """Some room around a single value."""
-    if high - low > 1e-12 * max(abs(low), abs(high)):
+    if high - low > max(1e-12 * max(abs(low), abs(high)), TINY):
         return low, high
-    room = abs(low) / 10 or 1.0
+    room = abs(low) / 10 if abs(low) > TINY else 1.0
     return low - room, high + room
 
 

@@ -3,8 +3,10 @@
 import math
 import shlex
 import sqlite3
+from collections.abc import Sequence
+from typing import NamedTuple
 
-from engine import dossier
+from engine import dossier, report_eval
 from engine.dossier import Dossier
 from engine.pages import curves, family
 from engine.pages.chart import Chart, Drawn, draw
@@ -24,6 +26,17 @@ ROWS = 200
 """Evaluations and events; the database has them all."""
 
 
+class Against(NamedTuple):
+    """Tuned against base: sentences, the table of scores, that of lm-eval, and rows as (question, [(whose, answer)])."""
+
+    said: list[str]
+    head: Sequence[str]
+    explained: str
+    scores: list[list[str]]
+    tasks: list[list[str]]
+    worst: list[tuple[str, list[tuple[str, str]]]]
+
+
 def run_page(db: sqlite3.Connection, name: str) -> str:
     """The page of the run with this id, prefix of one, or name. Raises RunError."""
     d = dossier.read(db, name)
@@ -35,7 +48,7 @@ def run_page(db: sqlite3.Connection, name: str) -> str:
         d=d, tone=TONES.get(d.run["status"], ""), facts=_facts(d), sentence=dossier.sentence(d), numbers=dossier.key_numbers(d),
         charts=_drawn(curves.main_charts(db, d)), more=_drawn(curves.more_charts(db, d)), cards=_drawn(curves.card_charts(db, d)),
         marks=FINDING_MARKS, tones=FINDING_TONES, prompts=prompts[:PROMPTS], prompts_left=max(0, len(prompts) - PROMPTS),
-        evaluation_head=head, evaluations=rows, memory=_memory(d), settings=_settings(d), origin=_origin(d),
+        against=_against(d), files=dossier.files(d), evaluation_head=head, evaluations=rows, memory=_memory(d), settings=_settings(d), origin=_origin(d),
         diff=diff[:DIFF], diff_cut=len(diff) > DIFF, failure=_failure(d), lineage=family.of_run(db, d.run["id"]), timeline=_timeline(d), last_words=_last_words(d),
     )  # fmt: skip
 
@@ -90,6 +103,29 @@ def _evaluations(d: Dossier) -> tuple[list[str], list[list[str]]]:
         kept = f"checkpoint, {saved[step]['bytes'] / 2**20:,.0f} MiB" if step in saved else ""
         rows.append([f"{step:,}", *cells, ", ".join(part for part in (best, kept) if part)])
     return ["step", *(f"eval {SHORT.get(name, name)}" for name in names), ""], rows
+
+
+def _against(d: Dossier) -> Against | None:
+    """What the newest evaluation and judgement found, with the rows where the tuned model is worst."""
+    if not d.evaluated and not d.judged:
+        return None
+    summary = d.evaluated["summary"] if d.evaluated else {}
+    said = [report_eval.said(summary), *report_eval.more_said(summary)] if d.evaluated else []
+    said += [report_eval.judged(d.judged)] if d.judged else []
+    said += [*report_eval.notes(summary), report_eval.facts(d.evaluated)] if d.evaluated else []
+    scores, tasks = report_eval.score_rows(summary), report_eval.task_rows(summary)
+    return Against(said, report_eval.HEAD, report_eval.EXPLAINED, scores, tasks, [_compared(row) for row in d.worst])
+
+
+def _compared(row: dossier.Row) -> tuple[str, list[tuple[str, str]]]:
+    """The question with its place, and the answers by whose they are."""
+    answers = [("expected", row.get("reference"))]
+    for voice in ("base", "tuned"):
+        side = row.get(voice) or {}
+        loss = f", loss {number(side['loss'])}" if side.get("loss") is not None else ""
+        answers.append((f"{voice}{loss}", side.get("answer")))
+    question = f"{row.get('place') or row.get('row')}: {str(row.get('question') or '')[:TEXT]}"
+    return question, [(whose, str(text)[:TEXT]) for whose, text in answers if text is not None]
 
 
 def _memory(d: Dossier) -> list[list[str]]:

@@ -2,7 +2,7 @@
 
 import json
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from engine.errors import RunError
@@ -62,6 +62,12 @@ def latest(db: sqlite3.Connection, run_id: str, kind: str) -> Row | None:
     return next((row for row in of_run(db, run_id, kind) if row["status"] == "finished"), None)
 
 
+def newest(db: sqlite3.Connection, kind: str, most: int) -> list[Row]:
+    """The finished jobs of a kind, of whatever run, the newest first."""
+    query = "SELECT * FROM jobs WHERE kind = ? AND status = 'finished' ORDER BY ended_at DESC LIMIT ?"
+    return [_decoded(row) for row in db.execute(query, (kind, most))]
+
+
 def put_rows(db: sqlite3.Connection, run_id: str, job: str, rows: Iterable[Row]) -> None:
     """Results one by one: each has `row` (its number) and may have `badness` and `gain`; a row that came again counts."""
     db.executemany(
@@ -70,7 +76,7 @@ def put_rows(db: sqlite3.Connection, run_id: str, job: str, rows: Iterable[Row])
     )
 
 
-ORDERS = {"worst": "badness DESC, row", "lost": "gain, row", "won": "gain DESC, row", "row": "row"}
+ORDERS = {"worst": "badness DESC, row", "lost": "gain NULLS LAST, row", "won": "gain DESC, row", "row": "row"}
 """How rows are ordered: the worst answers of the tuned model first, what it lost or won most against the base, as they come."""
 
 
@@ -80,6 +86,13 @@ def rows(
     """The rows of a job, `limit` of them beginning with the one after `after`."""
     query = f"SELECT data FROM job_rows WHERE run_id = ? AND job = ? ORDER BY {ORDERS[order]} LIMIT ? OFFSET ?"
     return [dict(json.loads(row[0])) for row in db.execute(query, (run_id, job, limit, after))]
+
+
+def those(db: sqlite3.Connection, run_id: str, job: str, numbers: Sequence[int]) -> list[Row]:
+    """The rows of a job with these numbers, as far as there are such."""
+    query = "SELECT data FROM job_rows WHERE run_id = ? AND job = ? AND row = ?"
+    found = (db.execute(query, (run_id, job, number)).fetchone() for number in numbers)
+    return [dict(json.loads(row[0])) for row in found if row]
 
 
 def count(db: sqlite3.Connection, run_id: str, job: str) -> int:

@@ -12,11 +12,14 @@ FULL = 1 << 20
 """A disk with less free space than this, in bytes, is why a write failed."""
 CUDA_IS_FULL = ("CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
 """How CUDA says that it has no memory left where it is not torch's allocator that asked for it."""
+HOST_IS_FULL = "DefaultCPUAllocator: can't allocate memory"
+"""How torch says the same of the host."""
 SMALLER = "Lower training.micro_batch or training.max_length, checkpoint, or use qlora."
 OUT_OF_MEMORY = {
     "load": ("while loading the model", "Use qlora, a smaller model, or several cards (compute.sharding)."),
     "train": ("while training", SMALLER),
     "evaluate": ("while evaluating", SMALLER),
+    "answer": ("while answering", "Ask for fewer tokens, take turns back, or use another card or the CPU (--cpu)."),
     "save": ("while saving", "Saving needs room for a copy: lower training.micro_batch or training.max_length. The last "
              "checkpoint is whole."),
 }  # fmt: skip
@@ -48,7 +51,7 @@ def _out_of_memory(error: BaseException, phase: str) -> Failed | None:
     on_gpu = any(type(one).__name__ == "OutOfMemoryError" for one in _chain(error)) or (
         isinstance(error, RuntimeError) and (_ran_out() or any(said in text for said in CUDA_IS_FULL))
     )
-    if not on_gpu and not isinstance(error, MemoryError):
+    if not on_gpu and not isinstance(error, MemoryError) and HOST_IS_FULL not in text:
         return None
     what, hint = OUT_OF_MEMORY.get(phase, (f"in phase {phase or 'start'}", SMALLER))
     whose = "CUDA ran out of memory" if on_gpu else "The host ran out of memory"

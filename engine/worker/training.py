@@ -13,8 +13,9 @@ import transformers
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from engine.errors import SpecError
-from engine.events import Checkpoint, Finished, Notice, Stopped
+from engine.events import Base, Checkpoint, Finished, Notice, Stopped
 from engine.files import read_records
+from engine.fingerprint import identity, recorded
 from engine.health import best_evaluation
 from engine.spec import RunSpec
 from engine.text import clean
@@ -57,6 +58,7 @@ def train(spec: RunSpec, reporter: Reporter, stop: Any, resume_from: str) -> Non
     _stop_if_asked(stop)
     reporter.phase("load", facts.label)
     model = load_model(spec, facts)
+    _say_base(spec, reporter)
     stops_at(model, tokenizer, spec)
     callback = ReportingCallback(reporter, spec.saving.keep, stop, evaluates=eval_set is not None)
     callback.remember(announced)
@@ -82,6 +84,14 @@ def train(spec: RunSpec, reporter: Reporter, stop: Any, resume_from: str) -> Non
     _stop_if_asked(stop)
     trainer.train(resume_from_checkpoint=resume_from or None)
     _end(spec, reporter, trainer, tokenizer, callback, samples)
+
+
+def _say_base(spec: RunSpec, reporter: Reporter) -> None:
+    """The hash of a base that was not here when the run was created: now it has been downloaded."""
+    if not (reporter.run_dir / "environment.json").is_file() or recorded(reporter.run_dir):
+        return
+    if base := identity(spec.model.path, spec.model.revision):
+        reporter.say(Base(**base))
 
 
 def _end(

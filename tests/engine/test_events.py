@@ -70,7 +70,9 @@ def test_every_event_of_the_contract_is_known() -> None:
         "notice",
         "failed",
         "finished",
+        "done",
         "stopped",
+        "base",
     }
     assert worker | {"attempt", "waiting", "stopping", "gpu", "exit"} == {cls.type for cls in EVENTS}
 

@@ -18,8 +18,10 @@ from engine.health import Finding
 from engine.lineage import Node
 from engine.planner.calibrate import PastRun
 from tests.tuiapp import reviewed
+from tests.tuiapp.fake_chat import FakeChat
 from tests.tuiapp.fake_records import FakeRecords, listing
 from tuiapp import dataview
+from tuiapp.after_values import AfterQuestion
 from tuiapp.browse import browse
 from tuiapp.data_snapshot import Browsed, DataCounts, DataPage, RowsSeen
 from tuiapp.data_values import PAGE
@@ -271,6 +273,8 @@ class FakeServices:
     family: Callable[[str], Node] = lambda run_id: Node(run_id, "run", run_id, "finished")
     drafts: Path = field(default_factory=lambda: Path(tempfile.mkdtemp()) / "drafts")
     asked: Asked = field(default_factory=Asked)
+    followed: AfterQuestion | None = None
+    chats: Callable[[tuple[str, ...]], FakeChat] = FakeChat
 
     def __post_init__(self) -> None:
         self.database = self.drafts.parent / "experiments.db"
@@ -278,6 +282,13 @@ class FakeServices:
 
     def ask(self, asked: Asked) -> None:
         self.asked = asked
+
+    def follow(self, asked: AfterQuestion | None) -> None:
+        self.followed = asked
+
+    def chat(self, run_ids: tuple[str, ...], cpu: bool = False) -> FakeChat:
+        self.calls.append(("chat", run_ids, cpu))
+        return self.chats(run_ids)
 
     def fork(self, run_id: str) -> RunDraft:
         self.calls.append(("fork", run_id))

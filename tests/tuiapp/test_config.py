@@ -28,7 +28,7 @@ from tuiapp.widgets.keys import changed, first_key
 PLACES = {
     "HomeScreen": "Home", "LiveScreen": "Live", "DataScreen": "Data", "DataFileScreen": "Data", "PlanScreen": "Plan",
     "PlanModelScreen": "Plan", "MachineScreen": "Machine", "LineageScreen": "Lineage", "CompareScreen": "Compare",
-    "HelpScreen": "Help",
+    "HelpScreen": "Help", "ChatScreen": "Chat", "AfterScreen": "After",
 }  # fmt: skip
 """What the table of actions calls the screens."""
 

@@ -31,6 +31,7 @@ PLACES: dict[str, tuple[str, ...]] = {
     "HomeScreen": (),
     "LiveScreen": ("enter",),
     "MachineScreen": ("m",),
+    "ChatScreen": ("down", "down", "t"),
     "PlanModelScreen": ("f2",),
     "DataFileScreen": ("f3",),
     "HelpScreen": ("question_mark",),

@@ -9,14 +9,14 @@ from textual.binding import Binding, BindingType
 from textual.content import Content
 from textual.widgets import Input
 
+from tuiapp import chat_runs, records
 from tuiapp import format as f
-from tuiapp import records
 from tuiapp.field_values import canonical
 from tuiapp.glyphs import MARK, STAR
 from tuiapp.home_keys import KeyState, allows
 from tuiapp.home_status import ListState, counts, field_help, head, status_line
 from tuiapp.layout import Places, home_places, is_narrow
-from tuiapp.messages import CompareAsked, FoldAsked, OpenRun, PinAsked, ResumeAsked, RunSelected
+from tuiapp.messages import AfterAsked, ChatAsked, CompareAsked, FoldAsked, OpenRun, PinAsked, ResumeAsked, RunSelected
 from tuiapp.run_list import Facts, RunList, asked_for
 from tuiapp.screens import looks
 from tuiapp.screens.base import DeckScreen
@@ -49,6 +49,8 @@ class HomeScreen(DeckScreen):
         Binding("space", "mark", "mark", tooltip="mark the run, or all of the group"),
         Binding("c", "compare", "compare", tooltip="compare the marked runs; one alone with the baseline"),
         Binding("slash", "filter", "filter", tooltip="filter: status:finished lr<1e-3 tag:keep, or words"),
+        Binding("e", "after", "evaluate", tooltip="after training: evaluate against the base, merge, export"),
+        Binding("t", "chat", "chat", tooltip="chat: this run, the marked ones of the same base, and the base"),
         Binding("m", "app.machine", "machine", tooltip="the machine: every card, who uses it, and the queue"),
         Binding("s", "stop", "stop", tooltip="stop, with a checkpoint first"),
         Binding("r", "resume", "resume", tooltip="go on from the last checkpoint"),
@@ -247,6 +249,19 @@ class HomeScreen(DeckScreen):
             self.post_message(CompareAsked(ids))
         else:
             self.say("Mark another run with Space, or pin a baseline with p.")
+
+    def action_chat(self) -> None:
+        """The run under the cursor beside its base, and the marked ones of that base."""
+        if (run := self.table.current) is not None:
+            ids, left_out = chat_runs.chosen(run, self.acted_on())
+            self.post_message(ChatAsked(ids))
+            if left_out:
+                self.say(f"{left_out} of the marked left out: another base model, or at work")
+
+    def action_after(self) -> None:
+        """Is it better than its base, and what can be made of it."""
+        if (run := self.table.current) is not None:
+            self.post_message(AfterAsked(run.id))
 
     def action_begin(self) -> None:
         """Where there are no runs, Enter begins one."""

@@ -16,7 +16,17 @@ from tuiapp.layout import Places, live_places
 from tuiapp.live_keys import HELPS, LIVE_KEYS
 from tuiapp.live_pages import copied, page_of
 from tuiapp.live_rules import HELP, NUMBERED, WHAT, Offer, allowed, lines_of, status_words
-from tuiapp.messages import CheckpointAsked, CompareAsked, EvaluateAsked, ForkAsked, OpenRun, PinAsked, ResumeAsked
+from tuiapp.messages import (
+    AfterAsked,
+    ChatAsked,
+    CheckpointAsked,
+    CompareAsked,
+    EvaluateAsked,
+    ForkAsked,
+    OpenRun,
+    PinAsked,
+    ResumeAsked,
+)
 from tuiapp.remedies import choices
 from tuiapp.screens.base import DeckScreen
 from tuiapp.screens.panes import PanesScreen
@@ -212,6 +222,11 @@ class LiveScreen(PanesScreen):
         if self.run is not None:
             self.post_message(ResumeAsked(self.run.id))
 
+    def action_chat(self) -> None:
+        """It and its base, side by side."""
+        if self.run is not None:
+            self.post_message(ChatAsked((self.run.id,)))
+
     def action_save(self) -> None:
         """A checkpoint, now."""
         if self.run is not None:
@@ -221,6 +236,11 @@ class LiveScreen(PanesScreen):
         """An evaluation, now."""
         if self.run is not None:
             self.post_message(EvaluateAsked(self.run.id))
+
+    def action_after(self) -> None:
+        """Is it better than its base, and what can be made of it."""
+        if self.run is not None:
+            self.post_message(AfterAsked(self.run.id))
 
     def action_fork(self) -> None:
         """A run like this one, with the remedy of the finding or of the choice that the cursor is on."""

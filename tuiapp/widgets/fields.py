@@ -18,7 +18,7 @@ from tuiapp.widgets.rows import Rows, line
 Complete = Callable[[str], list[str]]
 
 
-class _Completions(Suggester):
+class Completions(Suggester):
     """What can follow the text, found in a thread: a directory may be far away."""
 
     def __init__(self, complete: Complete, found: Callable[[list[str]], None]) -> None:
@@ -66,7 +66,7 @@ class Field(Input):
         placeholder: str,
         complete: Complete | None = None,
     ) -> None:
-        suggester = _Completions(complete, self._candidates) if complete is not None else None
+        suggester = Completions(complete, self._candidates) if complete is not None else None
         super().__init__(
             id=id,
             classes="placed",

@@ -62,6 +62,7 @@ def _with_found(rows: list[Content], piece: str, look: Look) -> list[Content]:
 def _low(detail: RunDetail, now: float, look: Look) -> list[Content]:
     run = detail.run
     start = line(" ", (f.clip(f.clean(run.name), 40), "bold"), (f"   {f.clean(run.id)} ", "$dim"))
+    start = start + _against_base(detail)
     rule = line(("─" * max(0, look.width - start.cell_length - 1), "$dim"))
     body = _error(detail, look.width, 2) if run.status in BROKEN else []
     if not body:
@@ -76,6 +77,27 @@ def _low(detail: RunDetail, now: float, look: Look) -> list[Content]:
     health = health_line(detail, look.width - 1)
     last_row = [line(" ") + health] if health is not None else []
     return [start + rule, *body, line(f" {made}"), line((f" {data}", "$dim")), *last_row]
+
+
+AGAINST = {
+    "better": ("better than its base", "$good"),
+    "worse": ("worse than its base", "$bad"),
+    "noise": ("no better than its base", "$dim"),
+}
+"""What an evaluation came to."""
+
+
+def _against_base(detail: RunDetail) -> Content:
+    words = AGAINST.get(detail.evaluated[0])
+    return line(("── ", "$dim"), words, " ") if words is not None else line("")
+
+
+def _judged(detail: RunDetail, width: int) -> list[Content]:
+    """What the newest evaluation against the base said."""
+    text = detail.evaluated[1]
+    if not text:
+        return []
+    return [line(""), line(("Against its base", "bold")), *(line(part) for part in f.wrap(f.clean(text), width - 1, 4))]
 
 
 def _tall(detail: RunDetail, state: PreviewState, look: Look) -> list[Content]:
@@ -107,6 +129,7 @@ def _tall(detail: RunDetail, state: PreviewState, look: Look) -> list[Content]:
         line(""),
         *_memory(detail, look.width),
         *_health(detail, look.width),
+        *_judged(detail, look.width),
         *_differs(state, look.width),
         line(""),
     ]
