@@ -95,8 +95,8 @@ def judge(options: Options) -> int:
     made = prepare.plan(db, run, vars(options))
     made = _named(made)
     if not options.yes and (options.json or not sys.stdin.isatty()):
-        said = " ".join(line if line[-1] in ".:" else f"{line}." for line in prepare.lines(made)[1:3])
-        raise RunError("Nobody was asked", clean(said, False), "Say --yes.")
+        said = ". ".join(prepare.lines(made)[1:4])
+        raise RunError("Nobody was asked", f"{clean(said, False)}.", "Say --yes.")
     made = _tried(made, options)
     if not options.yes and not _agreed():
         return 1

@@ -111,7 +111,9 @@ def run_page(run: dict[str, Any], events: list[dict[str, Any]], samples: list[di
         name = f"checkpoint {made['step']}" if "step" in made else made["kind"]
         gone = "" if Path(made["path"]).exists() else "  (removed)"
         digest = f"  sha256 {made['sha256'][:12]}" if made.get("sha256") else ""
-        lines.append(f"  {clean(name, False):<14} {made['bytes'] / 2**20:>7,.0f} MiB  {clean(made['path'])}{digest}{gone}")
+        lines.append(
+            f"  {clean(name, False):<14} {made['bytes'] / 2**20:>7,.0f} MiB  {clean(made['path'])}{digest}{gone}"
+        )
     for job in reversed(run.get("jobs", [])):
         words = job["summary"].get("verdict") or job["reason"] or job["phase"] or ""
         lines.append(f"  {job['job']:<14} {job['status']:<9}   {clean(str(words), False)}".rstrip())

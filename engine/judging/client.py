@@ -73,7 +73,7 @@ class Client:
     ) -> None:  # fmt: skip
         self.endpoint, self.timeout, self.say, self.tries = endpoint, timeout, say, tries
         self.settings: dict[str, Any] = {"temperature": 0, "max_tokens": max_tokens}
-        self._not_before = 0.0
+        self._not_before, self._takes_schemas = 0.0, True
         headers = {"Authorization": f"Bearer {endpoint.key}"} if endpoint.key else {}
         try:
             self._http = httpx.AsyncClient(headers=headers, timeout=httpx.Timeout(timeout, connect=CONNECT))
@@ -87,14 +87,14 @@ class Client:
     async def __aexit__(self, *_: object) -> None:
         await self._http.aclose()
 
-    async def ask(self, messages: list[dict[str, str]]) -> Reply:
-        """The judge's reply to messages. Raises EndpointError."""
+    async def ask(self, messages: list[dict[str, str]], schema: dict[str, Any] | None = None) -> Reply:
+        """The judge's reply to messages, in JSON of a schema where the endpoint can see to that. Raises EndpointError."""
         began, tried = time.monotonic(), 0
         while True:
             await asyncio.sleep(max(0.0, self._not_before - time.monotonic()))
             tried += 1
             try:
-                document = await self._once(messages)
+                document = await self._once(messages, schema)
             except Passing as passing:
                 await self._wait(passing, tried)
             except Disliked:
@@ -123,9 +123,11 @@ class Client:
         self.say(f"{passing.error.title.lower()}; again in {delay:.0f} s")
         await asyncio.sleep(delay)
 
-    async def _once(self, messages: list[dict[str, str]]) -> Any:
+    async def _once(self, messages: list[dict[str, str]], schema: dict[str, Any] | None) -> Any:
         """What it replied, JSON. Raises Disliked, Passing, EndpointError."""
         sent = dict(self.settings)
+        if schema and self._takes_schemas:
+            sent["response_format"] = {"type": "json_schema", "json_schema": {"name": "verdict", "strict": True, "schema": schema}}  # fmt: skip
         body = {"model": self.endpoint.model, "messages": messages, "stream": False, **sent}
         status, headers, data = await self._send("POST", "/chat/completions", body)
         if status in (400, 422) and self._without(sent, data.decode(errors="replace")):
@@ -158,6 +160,9 @@ class Client:
         if "max_tokens" in sent and "max_tokens" in told:
             if "max_tokens" in self.settings:
                 self.settings["max_completion_tokens"] = self.settings.pop("max_tokens")
+            return True
+        if "response_format" in sent and re.search("response_format|schema|structured|guided", told):
+            self._takes_schemas = False
             return True
         if "temperature" in sent and "temperature" in told:
             self.settings.pop("temperature", None)

@@ -4,8 +4,9 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from engine.judging.prepare import duration
+from engine.judging.prepare import money
 from engine.judging.tally import biased, count
+from engine.report import duration
 from engine.text import clean
 
 Row = dict[str, Any]
@@ -56,8 +57,8 @@ def _ties(found: Row) -> str:
 def _spent(found: Row) -> str:
     tokens = "tokens unknown" if found["tokens"] is None else f"{found['tokens']:,} tokens ({found['prompt_tokens']:,} in, {found['completion_tokens']:,} out)"  # fmt: skip
     some = f", {found['untold']:,} calls without a count" if found["untold"] and found["tokens"] is not None else ""
-    cost = "" if found["cost"] is None else f", {found['cost']:,.4g} by the prices given"
-    return f"{count(found['calls'], 'call')}, {tokens}{some}{cost}, {duration(found['seconds'])}"
+    cost = "" if found["cost"] is None else f", {money(found['cost'])} by the prices given"
+    return f"{count(found['calls'], 'call')}, {tokens}{some}{cost}, {duration(max(1.0, found['seconds']))}"
 
 
 def percent(share: float) -> str:

@@ -13,6 +13,7 @@ from engine.judging import prompts
 from engine.judging.endpoint import Endpoint, address, find_address, find_key, refuse_key
 from engine.judging.prompts import Pair
 from engine.judging.tally import count, price
+from engine.report import duration
 from engine.store import afterwards
 
 Row = dict[str, Any]
@@ -141,19 +142,21 @@ def lines(made: Plan) -> list[str]:
     same = sum(pair.same for pair in made.pairs)
     how = "pairs, each asked in both orders" if ask["pairwise"] else "answers, each scored alone"
     alike = f", {same:,} with the same answer by both" if same else ""
-    cost = "no prices known: --price-in and --price-out say what it costs" if about.cost is None else f"about {about.cost:,.2f} by the prices given"  # fmt: skip
-    took = "" if about.seconds is None else f", about {duration(about.seconds)}"
+    took = "" if about.seconds is None else f", about {duration(max(1.0, about.seconds))}"
     where = made_endpoint(ask).host
     key = f"key of ${made.key_from}" if made.key_from else "no key"
     said = [
         f"Judge {ask['model'] or '–'} at {ask['url']} ({key})",
         f"{count(len(made.pairs), 'row')} of {ask['eval']}{alike}: {how}",
-        f"{count(about.calls, 'call')}, about {about.prompt + about.completion:,} tokens ({about.prompt:,} in, {about.completion:,} out), {cost}{took}",
-        "The tokens are estimated from the length of the texts; a judge that thinks aloud uses more.",
-        f"The questions, the references and the answers are sent to {where}.",
+        f"{count(about.calls, 'call')}, about {about.prompt + about.completion:,} tokens ({about.prompt:,} in, {about.completion:,} out){took}",
+        "No prices are known: --price-in and --price-out say what it costs"
+        if about.cost is None
+        else f"About {money(about.cost)} by the prices that were given",
+        "An estimate from the length of the texts; a judge that thinks aloud uses more",
+        f"The questions, the references and the answers are sent to {where}",
     ]
     if made_endpoint(ask).in_clear:
-        said.append(f"Not encrypted: {ask['url']} begins with http://, so {'the key and ' * ask['keyed']}the texts can be read on the way.")  # fmt: skip
+        said.append(f"Not encrypted: {ask['url']} begins with http://, so {'the key and ' * ask['keyed']}the texts can be read on the way")  # fmt: skip
     return said
 
 
@@ -167,8 +170,6 @@ def with_trial(made: Plan, reply: float, seconds: float) -> Plan:
     return replace(made, estimate=estimate(made.pairs, made.ask, reply, seconds))
 
 
-def duration(seconds: float) -> str:
-    """`40 s`, `3 min`, `2.5 h`."""
-    if seconds < 90:
-        return f"{max(1.0, seconds):.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+def money(cost: float) -> str:
+    """In whatever the prices were: `12.40`, `0.0031`."""
+    return f"{cost:,.2f}" if cost >= 1 else f"{cost:.2g}"

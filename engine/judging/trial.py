@@ -40,14 +40,14 @@ async def try_it(endpoint: Endpoint, in_pairs: bool, timeout: float, max_tokens:
 
 def told(right: bool | None, spent: Spent) -> Trial:
     """What a trial says."""
-    took = spent.seconds / spent.calls
+    took = spent.fastest  # of two the second: a server may load its model for the first
     text = {
         True: "its verdict was right",
         False: "its verdict was WRONG: it did not see that 'Paris' answers what the capital of France is",
         None: f"it gave NO VERDICT that can be used: {(spent.why or ['–'])[0]}",
     }[right]
     tokens = spent.completion / spent.calls if spent.completion else REPLY
-    return Trial(took, tokens, f"A trial call took {took:.1f} s; {text}.", right is not True)
+    return Trial(took, tokens, f"A trial call took {took:.1f} s; {text.rstrip('.')}.", right is not True)
 
 
 async def only_model(endpoint: Endpoint, timeout: float) -> str:

@@ -1,6 +1,7 @@
 """The judge's verdicts: strictly checked, asked for again once, and never guessed."""
 
 import json
+import math
 import re
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
@@ -31,6 +32,19 @@ class Score(BaseModel):
     score: float = Field(ge=1, le=10)
 
 
+SCHEMAS: dict[type[BaseModel], dict[str, Any]] = {
+    form: {
+        "type": "object",
+        "properties": {"reason": {"type": "string"}, name: rule},
+        "required": ["reason", name],
+        "additionalProperties": False,
+    }
+    for form, name, rule in (
+        (Winner, "winner", {"type": "string", "enum": ["A", "B", "tie"]}),
+        (Score, "score", {"type": "integer", "enum": list(range(1, 11))}),
+    )
+}
+"""For endpoints that can see to the form of a reply: of what JSON Schema knows only what all of them understand."""
 Verdict = TypeVar("Verdict", Winner, Score)
 
 
@@ -43,6 +57,7 @@ class Spent:
     completion: int = 0
     untold: int = 0
     seconds: float = 0.0
+    fastest: float = math.inf
     why: list[str] = field(default_factory=list)
 
     def add(self, reply: Reply) -> None:
@@ -51,6 +66,7 @@ class Spent:
         self.completion += reply.completion or 0
         self.untold += reply.prompt is None or reply.completion is None
         self.seconds += reply.seconds
+        self.fastest = min(self.fastest, reply.seconds)
 
 
 class Unusable(ValueError):
@@ -62,13 +78,13 @@ async def ask(client: Client, messages: prompts.Messages, form: type[Verdict], s
 
     Raises EndpointError.
     """
-    reply = await client.ask(messages)
+    reply = await client.ask(messages, SCHEMAS[form])
     spent.add(reply)
     try:
         return read(reply, form)
     except Unusable as error:
         again = prompts.repair(messages, reply.text, str(error))
-    reply = await client.ask(again)
+    reply = await client.ask(again, SCHEMAS[form])
     spent.add(reply)
     try:
         return read(reply, form)

@@ -1,5 +1,6 @@
 """The parts of a chat that need no process: characters from tokens, who may speak with whom, which card, what is printed."""
 
+import io
 import json
 import random
 from pathlib import Path
@@ -165,3 +166,27 @@ def test_a_turn_is_printed_and_saved() -> None:
     assert "failed: Too much." in saved
     assert heading("tuned", [run("captain", 40)], ["base", "tuned"], "m") == "Tuned   captain, step 40"
     assert heading("b", [run("a"), run("b")], ["a", "b"], "m") == "Tuned   b"
+
+
+def test_memory_that_runs_out_is_told_as_such() -> None:
+    import torch
+
+    from engine.worker.chat import Speaker
+
+    out = io.StringIO()
+    speaker = Speaker(out)
+    speaker.failed(
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB."),
+        "answer",
+        id=1,
+        voice="tuned",
+        fatal=False,
+    )
+    with pytest.raises(RuntimeError) as host:
+        torch.empty(1 << 60)
+    speaker.failed(host.value, "answer", id=1, voice="base", fatal=False)
+    card, main = [json.loads(line) for line in out.getvalue().splitlines()]
+    for told, whose in ((card, "CUDA"), (main, "The host")):
+        assert (told["kind"], told["title"], told["fatal"]) == ("oom", "There is not enough memory", False)
+        assert told["message"].startswith(f"{whose} ran out of memory while answering")
+        assert "--cpu" in told["hint"]

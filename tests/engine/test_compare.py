@@ -499,7 +499,10 @@ def test_what_is_written_alike_is_as_good_and_nothing_is_best_where_all_are(db: 
     for run_id, peak, disk in (("b", 9.71, 7), ("c", 9.69, 7), ("d", 19.8, 7)):
         make(db, run_id)
         metrics.add(db, run_id, "memory_allocated_gib", [(1, 1, BEGAN, peak)])
-        db.execute("INSERT INTO artifacts (run_id, kind, path, bytes, time) VALUES (?, 'model', 'm', ?, ?)", (run_id, disk << 20, BEGAN))
+        db.execute(
+            "INSERT INTO artifacts (run_id, kind, path, bytes, time) VALUES (?, 'model', 'm', ?, ?)",
+            (run_id, disk << 20, BEGAN),
+        )
     c = compare(db, ["b", "c", "d"])
     assert [cell.best for cell in cells(c, "memory")] == [True, True, False]
     assert [cell.best for cell in cells(c, "size")] == [False, False, False]

@@ -88,7 +88,7 @@ def test_other_data_than_the_run_had_is_refused(reported_run: Run, tmp_path: Pat
     before = rows.read_text()
     rows.write_text(before + before)
     try:
-        for tool in ("trl", "axolotl"):
+        for tool in ("trl", "script", "axolotl"):
             result = reported_run.deck("export", reported_run.id, "--to", tool, str(tmp_path / "out"))
             assert result.returncode == 2
             assert "The data has changed" in result.stderr
@@ -98,7 +98,7 @@ def test_other_data_than_the_run_had_is_refused(reported_run: Run, tmp_path: Pat
 
 
 def test_only_what_there_is_can_be_asked_for(reported_run: Run, tmp_path: Path) -> None:
-    result = reported_run.deck("export", reported_run.id, "--to", "gguf", str(tmp_path / "out"))
+    result = reported_run.deck("export", reported_run.id, "--to", "coreml", str(tmp_path / "out"))
     assert result.returncode == 2
     assert "invalid choice" in result.stderr
     blocked = tmp_path / "file"

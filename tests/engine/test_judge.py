@@ -22,7 +22,7 @@ from engine.judging.page import page
 from engine.judging.prepare import choose, estimate
 from engine.judging.prompts import Pair
 from engine.judging.trial import only_model, try_it
-from engine.judging.verdicts import Score, Unusable, Winner, read
+from engine.judging.verdicts import SCHEMAS, Score, Unusable, Winner, read
 from engine.worker.job import Job, StopAsked
 from engine.worker.reporter import Reporter
 from tests.engine.judge_server import (
@@ -208,6 +208,17 @@ def test_what_is_no_score(value: str) -> None:
 def test_a_reply_that_was_cut_off_says_so() -> None:
     with pytest.raises(Unusable, match="cut off"):
         read(reply('{"reason": "well, it', cut=True), Winner)
+
+
+@pytest.mark.parametrize(
+    ("form", "good"), [(Winner, {"reason": "r", "winner": "tie"}), (Score, {"reason": "r", "score": 7})]
+)
+def test_the_schema_that_is_sent_is_the_one_that_is_checked(form: Any, good: dict[str, Any]) -> None:
+    schema = SCHEMAS[form]
+    assert set(schema["properties"]) == set(schema["required"]) == set(form.model_fields) == set(good)
+    name = next(name for name in good if name != "reason")
+    for value in schema["properties"][name]["enum"]:
+        assert read(reply(json.dumps(good | {name: value})), form)
 
 
 # What they say together

@@ -193,6 +193,27 @@ async def test_settings_that_a_model_does_not_take_are_left_out() -> None:
     assert server.calls[-1].body["max_completion_tokens"] == 50
 
 
+@pytest.mark.parametrize(
+    "told", ["response_format is not supported", "json_schema unavailable", "extra inputs: response_format"]
+)
+async def test_the_form_of_a_reply_is_seen_to_where_the_endpoint_can(told: str) -> None:
+    def plain(asked: Asked) -> str | Raw:
+        return Raw(422, json.dumps({"detail": told})) if "response_format" in asked.body else "good day"
+
+    schema = {"type": "object"}
+    with serving(lambda _: "{}") as server:
+        async with Client(Endpoint(server.url, "judge-1"), 20) as client:
+            await client.ask(HELLO, schema)
+            await client.ask(HELLO)
+        assert server.calls[0].body["response_format"]["json_schema"]["schema"] == schema
+        assert "response_format" not in server.calls[1].body
+    with serving(plain) as server:
+        async with Client(Endpoint(server.url, "judge-1"), 20) as client:
+            assert (await client.ask(HELLO, schema)).text == "good day"
+            assert (await client.ask(HELLO, schema)).text == "good day"
+    assert len(server.calls) == 3
+
+
 async def test_an_endpoint_that_hangs() -> None:
     with serving(in_turn(Raw(waits=True))) as server:
         error = await fails(server.url, timeout=0.3)
