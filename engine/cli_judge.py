@@ -18,8 +18,8 @@ Options = argparse.Namespace
 LOST = 5
 """Rows that the page shows."""
 ABOUT = """\
-The address comes from --url, $TUNEDECK_JUDGE_URL or $OPENAI_BASE_URL; the key only from $TUNEDECK_JUDGE_KEY or $OPENAI_API_KEY
-(the first that is set, an empty one too: then none is sent). Keys are not stored: a judgement that goes on later needs it again."""
+The address comes from --url, $TUNEDECK_JUDGE_URL or $OPENAI_BASE_URL; the key only from $TUNEDECK_JUDGE_KEY, or,
+for OpenAI itself and where $OPENAI_BASE_URL points, $OPENAI_API_KEY. Keys are not stored: a judgement that goes on later needs it again."""
 
 
 def add_verb(verb: Callable[..., argparse.ArgumentParser]) -> None:

@@ -7,7 +7,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.errors import TuneDeckError
+from engine.errors import RunError, TuneDeckError
 from engine.hardware import Hardware, probe, ram_used
 from engine.models import known_models
 from engine.paths import runs_directory
@@ -16,6 +16,7 @@ from engine.store.connection import DatabaseError, explained, look_into, writabl
 from engine.store.copies import mib
 from engine.store.migrations import VERSION
 from engine.store.place import place_of
+from engine.taking import converter
 
 PACKAGES = ("torch", "transformers", "trl", "peft", "datasets", "accelerate", "bitsandbytes")
 TESTED = {"torch": "2.13", "transformers": "5.23", "trl": "1.16", "peft": "0.21"}
@@ -35,7 +36,7 @@ def examine(database: Path) -> list[Check]:
     """Look at packages, hardware, disk, models and the database. Writes nothing."""
     hardware = probe()
     return [_python(), *(_package(name) for name in PACKAGES), *_gpus(hardware), _ram(hardware), _disk(database),
-            _models(), _database(database)]  # fmt: skip
+            _models(), _converter(), _database(database)]  # fmt: skip
 
 
 def _python() -> Check:
@@ -62,6 +63,15 @@ def _gpus(hardware: Hardware) -> list[Check]:
         else Check(f"GPU {g.index}", "note", g.name, "It gives no memory figure, so it is not used.")
         for g in hardware.gpus
     ]
+
+
+def _converter() -> Check:
+    """What an export to GGUF needs."""
+    try:
+        found = converter.find()
+    except RunError as error:
+        return Check("GGUF", "note", error.message, error.hint)
+    return Check("GGUF", "ok", f"llama.cpp's converter: {found.command[-1]}")
 
 
 def _ram(hardware: Hardware) -> Check:

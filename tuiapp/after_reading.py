@@ -164,7 +164,7 @@ def _more(summary: Row) -> list[tuple[str, str]]:
     for kind, one in (kinds if isinstance(kinds, dict) else {}).items():
         if isinstance(one, dict):
             base, tuned = (shown("loss", _number(one.get(voice))) for voice in ("base", "tuned"))
-            found.append(("of " + _text(kind), f"loss {tuned} against {base}, {_text(one.get('verdict'))}"))
+            found.append((_text(kind), f"loss {tuned} against {base}, {_text(one.get('verdict'))}"))
     return found + [("lm-eval", f"{name}: {tuned} against {base}") for name, base, tuned, _ in task_rows(summary)]
 
 

@@ -59,7 +59,11 @@ def prepare(db: sqlite3.Connection, database: Path, run: runs.Row, values: Value
     if not wishes["model"]:
         wishes["model"] = asyncio.run(only_model(judging.endpoint(made.ask), PATIENCE))
         made = judging.plan(db, run, wishes)
-    missing = () if made.key_from else ("No key is sent: neither $TUNEDECK_JUDGE_KEY nor $OPENAI_API_KEY is set.",)
+    missing = (
+        ()
+        if made.key_from
+        else ("No key is sent: $TUNEDECK_JUDGE_KEY is not set, and $OPENAI_API_KEY goes to OpenAI only.",)
+    )
     return Asked(made.ask, (*judging.lines(made), *missing))
 
 

@@ -30,7 +30,7 @@ LARGEST = 4 << 20
 """Bytes of a reply that are read."""
 AGAIN = (408, 409, 425, 429)
 """States besides 5xx after which it is asked again."""
-KEY_HINT = "Set $TUNEDECK_JUDGE_KEY (or $OPENAI_API_KEY) to a key that is valid there."
+KEY_HINT = "Set $TUNEDECK_JUDGE_KEY (for OpenAI $OPENAI_API_KEY) to a key that is valid there."
 
 
 class EndpointError(RunError):
@@ -110,7 +110,7 @@ class Client:
             raise passing.error from None
         found = document.get("data") if isinstance(document, dict) else None
         names = [one.get("id") for one in found if isinstance(one, dict)] if isinstance(found, list) else []
-        return [name for name in names if isinstance(name, str)]
+        return [self.endpoint.mask(clean(name, False)) for name in names if isinstance(name, str)]
 
     async def _wait(self, passing: Passing, tried: int) -> None:
         """Wait before the next try. Raises its error if that was the last, or the wait that is asked for too long."""
@@ -178,12 +178,12 @@ class Client:
             return json.loads(text)
         except ValueError:
             page = "html" in headers.get("content-type", "") or text.lstrip()[:1] == "<"
-            what = "a web page" if page else f"'{short(text)}'" if text.strip() else "nothing"
+            what = "a web page" if page else f"'{self.endpoint.mask(short(text))}'" if text.strip() else "nothing"
             raise EndpointError("The judge's address does not answer in JSON", f"{self.endpoint.url} sent {what}.",
                                 "Is it the address of an API? Most end in /v1.") from None  # fmt: skip
 
     def _refuse(self, status: int, headers: httpx.Headers, text: str) -> NoReturn:
-        host, said = self.endpoint.host, told(text)
+        host, said = self.endpoint.host, self.endpoint.mask(told(text))  # again: read, it may be the key after all
         if status in (401, 403):
             sent = "the key that was sent" if self.endpoint.key else "a question without a key"
             raise EndpointError("The judge does not let us in", f"{host} refused {sent} ({status}). {said}", KEY_HINT, fatal=True)  # fmt: skip
@@ -206,7 +206,7 @@ class Client:
         first = choices[0] if isinstance(choices, list) and choices else None
         message = first.get("message") if isinstance(first, dict) else None
         if not isinstance(first, dict) or not isinstance(message, dict):
-            error = told(self.endpoint.mask(json.dumps(document)))
+            error = self.endpoint.mask(told(json.dumps(document)))
             raise EndpointError("The judge's reply has no answer", f"{self.endpoint.host} sent JSON without choices: {error}", "Is it the address of a chat API?")  # fmt: skip
         content, usage = message.get("content"), document.get("usage")
         usage = usage if isinstance(usage, dict) else {}

@@ -8,7 +8,8 @@ from urllib.parse import urlsplit, urlunsplit
 from engine.errors import RunError
 
 URLS = ("TUNEDECK_JUDGE_URL", "OPENAI_BASE_URL")
-KEYS = ("TUNEDECK_JUDGE_KEY", "OPENAI_API_KEY")
+OPENAI, OPENAI_KEY = "api.openai.com", "OPENAI_API_KEY"
+KEYS = ("TUNEDECK_JUDGE_KEY", OPENAI_KEY)
 """Variables of the environment; the first that is set counts, also if it is empty: then no key is sent."""
 MASK = "[key]"
 WITHOUT = "Give the bare address, and the key in $TUNEDECK_JUDGE_KEY."
@@ -73,9 +74,14 @@ def find_address(given: str | None, environment: Mapping[str, str] = os.environ)
     return address(found)
 
 
-def find_key(environment: Mapping[str, str] = os.environ) -> tuple[str, str]:
-    """(the variable that holds it, the key), both "" without one. Raises RunError for what cannot be sent."""
-    name = next((name for name in KEYS if name in environment), "")
+def find_key(url: str, environment: Mapping[str, str] = os.environ) -> tuple[str, str]:
+    """(the variable that holds it, the key), both "" without one. Raises RunError for what cannot be sent.
+
+    $OPENAI_API_KEY goes to OpenAI, or to where $OPENAI_BASE_URL points: nobody else is told it.
+    """
+    theirs = {OPENAI, urlsplit(environment.get("OPENAI_BASE_URL", "")).netloc}
+    known = [name for name in KEYS if name in environment and (name != OPENAI_KEY or urlsplit(url).netloc in theirs)]
+    name = known[0] if known else ""
     key = environment.get(name, "").strip()
     if not key:
         return "", ""

@@ -16,6 +16,9 @@ async def judge(client: Client, pair: Pair, criteria: str, in_pairs: bool) -> Ro
     """The row of rows.jsonl. Raises EndpointError; then nothing is known of the row."""
     spent = Spent()
     found = await (_pairwise(client, pair, criteria, spent) if in_pairs else _scored(client, pair, criteria, spent))
+    found["reasons"] = [
+        client.endpoint.mask(reason) for reason in found["reasons"]
+    ]  # cleaned, they may hold it after all
     cost = {
         "calls": spent.calls,
         "prompt_tokens": spent.prompt,

@@ -5,12 +5,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from engine.judging.prepare import money
-from engine.judging.tally import biased, count
+from engine.judging.tally import biased, count, percent
 from engine.report import duration
 from engine.text import clean
 
 Row = dict[str, Any]
-WIDTH = 100
+WIDTH = 80
 LINES = 3
 """Lines of a question or an answer that are shown."""
 
@@ -18,8 +18,10 @@ LINES = 3
 def page(job: Row, lost: Sequence[Row], evaluated: Mapping[int, Row]) -> str:
     """The whole page. `lost`: rows of the job, the worst first; `evaluated`: their rows of the evaluation by number."""
     summary, ask = job["summary"], job["ask"]
-    rows = [f"Judgement {job['job']} of {ask['eval']} by {clean(ask['model'], False)}", "", summary["verdict"], ""]
-    rows += [f"  {name:<14}{value}" for name, value in _table(summary)]
+    rows = [f"Judgement {job['job']} of {ask['eval']} by {clean(ask['model'], False)}", ""]
+    rows += [*textwrap.wrap(clean(summary["verdict"], False), WIDTH), ""]
+    for name, value in _table(summary):
+        rows += textwrap.wrap(value, WIDTH, initial_indent=f"  {name:<14}", subsequent_indent=" " * 16)
     shown = [row for row in lost if row.get("gain") is not None and row["gain"] < 0]
     if shown:
         rows += ["", "Where the tuned model lost most:"]
@@ -59,10 +61,6 @@ def _spent(found: Row) -> str:
     some = f", {found['untold']:,} calls without a count" if found["untold"] and found["tokens"] is not None else ""
     cost = "" if found["cost"] is None else f", {money(found['cost'])} by the prices given"
     return f"{count(found['calls'], 'call')}, {tokens}{some}{cost}, {duration(max(1.0, found['seconds']))}"
-
-
-def percent(share: float) -> str:
-    return f"{100 * share:.0f} %"
 
 
 def _row(row: Row, evaluated: Row) -> list[str]:

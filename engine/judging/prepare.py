@@ -49,8 +49,8 @@ class Plan:
 def plan(db: sqlite3.Connection, run: Row, wishes: Mapping[str, Any]) -> Plan:
     """What `wishes` (url, model, criteria, eval, rows, pairwise, price_in, price_out, concurrency, timeout, max_tokens; all but
     the model may be missing) come to. Asks nobody. Raises RunError."""
-    key_from, key = find_key()
     url = find_address(wishes.get("url"))
+    key_from, key = find_key(url)
     job = evaluation(db, run, wishes.get("eval"))
     pairs = choose(afterwards.rows(db, run["id"], job), wishes.get("rows"))
     if not pairs:
@@ -68,10 +68,10 @@ def plan(db: sqlite3.Connection, run: Row, wishes: Mapping[str, Any]) -> Plan:
 
 def endpoint(ask: Row) -> Endpoint:
     """Who is asked, with the key of the environment. Raises RunError if it had one when it began, and has none now."""
-    _, key = find_key()
+    _, key = find_key(ask["url"])
     if ask.get("keyed") and not key:
         raise RunError("The judge's key is not there", "Keys are not stored, so whoever lets a judgement go on has to have it.",
-                       "Set $TUNEDECK_JUDGE_KEY (or $OPENAI_API_KEY), then let it go on.")  # fmt: skip
+                       "Set $TUNEDECK_JUDGE_KEY (for OpenAI $OPENAI_API_KEY), then let it go on.")  # fmt: skip
     return Endpoint(address(ask["url"]), ask["model"], key)
 
 

@@ -104,7 +104,8 @@ def sentence(found: Row) -> str:
     numbers = (
         f"{count(found['wins'], 'win')}, {count(found['losses'], 'loss', 'losses')}, {count(found['ties'], 'tie')}"
     )
-    rate = "win rate {value:.0%} (95 % between {low:.0%} and {high:.0%})".format(**found["win_rate"]).replace("%", " %").replace("95  %", "95 %")  # fmt: skip
+    low, high = percent(found["win_rate"]["low"]), percent(found["win_rate"]["high"])
+    rate = f"win rate {percent(found['win_rate']['value'])} (95 % between {low} and {high})"
     marks = found["scores"]
     graded = f"; {marks['tuned']:.2f} of 10 against {marks['base']:.2f}" if marks else ""
     unusable = f"; {count(found['unusable'], 'row')} without a usable verdict" if found["unusable"] else ""
@@ -116,6 +117,10 @@ def biased(found: Row) -> bool:
     """Whether a notable share of the verdicts turned with the order."""
     asked = found["wins"] + found["losses"] + found["ties"] - found["same"]
     return bool(asked > 0 and found["disagreed"] > BIASED * asked)
+
+
+def percent(share: float) -> str:
+    return f"{100 * share:.0f} %"
 
 
 def count(number: int, one: str, more: str = "") -> str:

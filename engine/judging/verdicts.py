@@ -89,7 +89,7 @@ async def ask(client: Client, messages: prompts.Messages, form: type[Verdict], s
     try:
         return read(reply, form)
     except Unusable as error:
-        spent.why.append(f"{error}: {short(reply.text) or 'it said nothing'}")
+        spent.why.append(f"{error}: {client.endpoint.mask(short(reply.text)) or 'it said nothing'}")
         return None
 
 

@@ -78,13 +78,27 @@ def test_the_address_of_the_environment_counts_where_none_is_given() -> None:
 
 
 def test_the_key_comes_from_the_environment() -> None:
-    assert find_key({"OPENAI_API_KEY": " sk-1\n"}) == ("OPENAI_API_KEY", "sk-1")
-    assert find_key({"OPENAI_API_KEY": "sk-1", "TUNEDECK_JUDGE_KEY": "sk-2"}) == ("TUNEDECK_JUDGE_KEY", "sk-2")
-    assert find_key({"OPENAI_API_KEY": "sk-1", "TUNEDECK_JUDGE_KEY": ""}) == ("", "")
+    openai = "https://api.openai.com/v1"
+    assert find_key(openai, {"OPENAI_API_KEY": " sk-1\n"}) == ("OPENAI_API_KEY", "sk-1")
+    assert find_key(openai, {"OPENAI_API_KEY": "sk-1", "TUNEDECK_JUDGE_KEY": "sk-2"}) == ("TUNEDECK_JUDGE_KEY", "sk-2")
+    assert find_key(openai, {"OPENAI_API_KEY": "sk-1", "TUNEDECK_JUDGE_KEY": ""}) == ("", "")
     for bad in ("sk hidden", "sk-hiddén", "sk\nhidden"):
         with pytest.raises(RunError) as caught:
-            find_key({"OPENAI_API_KEY": bad})
+            find_key(openai, {"OPENAI_API_KEY": bad})
         assert "hidd" not in str(caught.value)
+
+
+def test_the_key_of_openai_goes_nowhere_else() -> None:
+    mine = {"OPENAI_API_KEY": "sk-1"}
+    for url in (
+        "http://localhost:8000/v1",
+        "https://api.openai.com.example.org/v1",
+        "https://example.org/api.openai.com",
+    ):
+        assert find_key(url, mine) == ("", "")
+    pointed = mine | {"OPENAI_BASE_URL": "http://localhost:8000/v1"}
+    assert find_key("http://localhost:8000/v1", pointed) == ("OPENAI_API_KEY", "sk-1")
+    assert find_key("http://localhost:9000/v1", pointed) == ("", "")
 
 
 def test_a_key_that_would_be_stored_is_refused() -> None:

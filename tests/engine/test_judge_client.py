@@ -126,6 +126,19 @@ async def test_an_echoed_key_is_nowhere(status: int, body: str) -> None:
         await fails(server.url)
 
 
+@pytest.mark.parametrize("status", [200, 400, 401, 404, 500])
+@pytest.mark.parametrize("inside", ["\x1b[0m", "\u200b"])
+async def test_an_echoed_key_that_is_in_disguise_is_nowhere(status: int, inside: str) -> None:
+    hidden = KEY[:5] + inside + KEY[5:]
+    for body in (
+        json.dumps({"error": {"message": hidden}}),
+        hidden,
+        json.dumps({"error": KEY}).replace("s", "\\u0073"),
+    ):
+        with serving(in_turn(Raw(status, body))) as server:
+            await fails(server.url)
+
+
 async def test_an_echoed_key_in_an_answer_is_masked() -> None:
     with serving(lambda _: f"your key is {KEY}") as server:
         assert (await ask(server.url)).text == "your key is [key]"

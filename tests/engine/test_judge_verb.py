@@ -114,7 +114,9 @@ def holds(folder: Path, secret: str) -> list[Path]:
 def test_from_the_verb_to_the_page_and_the_key_is_nowhere(judged: Deck) -> None:
     def echoing(asked: Asked) -> str:
         said = json.loads(sensible(asked))
-        return json.dumps(said | {"reason": f"{said['reason']}; you sent {asked.headers['Authorization']}"})
+        return json.dumps(
+            said | {"reason": f"{said['reason']}; you sent {asked.headers['Authorization']} {KEY[:4]}\u200b{KEY[4:]}"}
+        )
 
     add_evaluation(judged, evaluated(12, worse=(5,)))
     seen: list[str] = []
@@ -133,7 +135,7 @@ def test_from_the_verb_to_the_page_and_the_key_is_nowhere(judged: Deck) -> None:
     assert done.returncode == 0, done.stderr
     assert "The judge prefers the tuned model: 11 wins, 1 loss, 0 ties" in done.stdout
     assert "row 5 (line 5)" in done.stdout
-    assert "you sent Bearer [key]" in done.stdout
+    assert "you sent Bearer [key] [key]" in done.stdout
     assert "24 calls" in done.stderr
     assert "A trial call took" in done.stderr
     assert len(server.calls) == 25  # with the trial

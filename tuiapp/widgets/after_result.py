@@ -54,7 +54,7 @@ def result_pane(state: AfterState, look: Look) -> list[Content]:
 def _more(one: EvaluationPage, width: int) -> list[Content]:
     """Notes on the rows, kinds of general texts, tasks of lm-eval."""
     return [
-        line((f" {f.left(f.clean(name), 12)}", "$dim"), (f.clip(f.clean(text), width - 14), "$dim"))
+        line((f" {f.left(f.clean(name), 11)} ", "$dim"), (f.clip(f.clean(text), width - 14), "$dim"))
         for name, text in one.more
     ]
 
