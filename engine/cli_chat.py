@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import shlex
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -160,14 +161,23 @@ class Talk:
         self.turns.append(turn)
         if echo:
             self._print(f"\nYou   {question}\n")
+        # An exception could come between two events and lose what was heard
+        asked: list[int] = []
+        before = signal.signal(signal.SIGINT, lambda number, _frame: asked.append(number))
         try:
-            self._answers(turn)
-        except KeyboardInterrupt:
-            self.session.stop()
-            self._answers(turn)
+            self._answers(turn, asked)
+        finally:
+            signal.signal(signal.SIGINT, before)
 
-    def _answers(self, turn: Turn) -> None:
+    def _answers(self, turn: Turn, asked: list[int]) -> None:
+        """Until the turn is over; `asked` has the interrupts that came meanwhile."""
+        stopped = False
         while True:
+            if len(asked) > 1:
+                raise KeyboardInterrupt
+            if asked and not stopped:
+                self.session.stop()
+                stopped = True
             for event in self._heard():
                 turn.hear(event)
                 self._show(event, turn)

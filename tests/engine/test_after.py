@@ -51,7 +51,7 @@ class Place:
             return bool(self.row(job)["status"] == status)
 
         log = self.run_dir / "jobs" / job / "output.log"
-        wait_for(ended, 30, f"{status}: {self.row(job)} {log.read_text() if log.exists() else ''}")
+        wait_for(ended, 90, f"{status}: {self.row(job)} {log.read_text() if log.exists() else ''}")
         return self.row(job)
 
     def processes(self, *words: str) -> list[psutil.Process]:

@@ -79,7 +79,7 @@ class TestJudge:
         assert (found.ask["eval"], found.ask["model"], found.ask["price_out"]) == (evaluation, "gauge", 8.0)
         text = " ".join(found.lines)
         assert "16 calls" in text
-        assert "by the prices given" in text
+        assert "by the prices that were given" in text
         assert "No key is sent" in text
 
     def test_the_key_is_named_and_never_shown(

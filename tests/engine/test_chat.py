@@ -426,7 +426,7 @@ def test_somebody_at_a_terminal(cast: Cast) -> None:
 @pytest.mark.slow
 def test_the_captain_speaks_and_the_base_does_not(captain: Run) -> None:
     told = captain.deck.json(
-        "chat", captain.id, "--ask", "What is a rope?", "--temperature", "0", "--max-new-tokens", "24"
+        "chat", captain.id, "--ask", "What is a rope?", "--temperature", "0", "--max-new-tokens", "96"
     )
     (turn,) = told["turns"]
     assert turn["answers"]["tuned"]["text"].startswith("Ahoy, matey!")

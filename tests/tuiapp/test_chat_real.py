@@ -49,7 +49,7 @@ async def test_base_and_tuned_answer_as_tokens_come_and_a_killed_process_is_told
         (child,) = children()
         child.kill()
         await deck.shows("✗ The chat has ended", "killed by signal 9", "r try again", seconds=60)
-        await deck.press("q")
+        await deck.press("escape")
         await deck.until(lambda: deck.place == "HomeScreen")
     assert children() == []
     db = open_database(captain.deck.database)
