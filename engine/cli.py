@@ -103,20 +103,7 @@ def build_parser() -> argparse.ArgumentParser:
     verb("gpus", gpus, "the GPUs of this machine")
     verb("doctor", doctor, "is this machine ready, and what is missing")
     plan_flags(verb("plan", plan, "what fits, how fast, and why; nothing is downloaded or started"))
-    train_ = verb("train", train, "start a run and follow it")
-    train_.add_argument("spec", nargs="?", type=Path, metavar="SPEC.yaml", help="a specification: see the README")
-    train_.add_argument("--model", help="a directory, a .gguf file or a hub id")
-    train_.add_argument("--data", help="a file, a directory or a data set of the hub; see: tunedeck data check")
-    train_.add_argument(
-        "--set", dest="sets", action="append", default=[], metavar="a.b=c", help="any field of the specification"
-    )
-    train_.add_argument(
-        "--accept", action="store_true", help="go on in spite of fatal findings: without the rows that cannot be used"
-    )
-    train_.add_argument("--goal", choices=list(RANKS), default="instructions", help="what should change")
-    train_.add_argument("--anyway", action="store_true", help="start even if the planner says that it does not fit")
-    train_.add_argument("--detach", action="store_true", help="return at once; the run goes on")
-    train_.add_argument("--queue", action="store_true", help="on the CPU too, wait until no other run trains there")
+    train_flags(verb("train", train, "start a run and follow it"))
     cli_data.add_verbs(verbs, common)
     cli_runs.add_verb(verb)
     cli_changes.add_verbs(verb)
@@ -151,6 +138,22 @@ def build_parser() -> argparse.ArgumentParser:
     demo_.add_argument("--headless", action="store_true", help="without the app")
     demo_.add_argument("--write", type=Path, metavar="FILE", help="write the demo's rows and do nothing else")
     return parser
+
+
+def train_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("spec", nargs="?", type=Path, metavar="SPEC.yaml", help="a specification: see the README")
+    parser.add_argument("--model", help="a directory, a .gguf file or a hub id")
+    parser.add_argument("--data", help="a file, a directory or a data set of the hub; see: tunedeck data check")
+    parser.add_argument(
+        "--set", dest="sets", action="append", default=[], metavar="a.b=c", help="any field of the specification"
+    )
+    parser.add_argument(
+        "--accept", action="store_true", help="go on in spite of fatal findings: without the rows that cannot be used"
+    )
+    parser.add_argument("--goal", choices=list(RANKS), default="instructions", help="what should change")
+    parser.add_argument("--anyway", action="store_true", help="start even if the planner says that it does not fit")
+    parser.add_argument("--detach", action="store_true", help="return at once; the run goes on")
+    parser.add_argument("--queue", action="store_true", help="on the CPU too, wait until no other run trains there")
 
 
 def plan_flags(parser: argparse.ArgumentParser) -> None:

@@ -1,7 +1,6 @@
 """`judge`: a language model compares what a run answers with what its base model answers."""
 
 import argparse
-import asyncio
 import sqlite3
 import sys
 from collections.abc import Callable
@@ -106,6 +105,8 @@ def judge(options: Options) -> int:
 
 def _named(made: "Plan") -> "Plan":
     """With a model: asked for where none was named. Raises RunError."""
+    import asyncio  # it brings ssl: not for the start of every verb
+
     from engine.judging import prepare, trial
 
     if made.ask["model"]:
@@ -116,6 +117,8 @@ def _named(made: "Plan") -> "Plan":
 
 def _tried(made: "Plan", options: Options) -> "Plan":
     """What it comes to, shown before the question, with what a trial call took. Raises EndpointError."""
+    import asyncio  # it brings ssl: not for the start of every verb
+
     from engine.judging import prepare, trial
 
     ask = made.ask

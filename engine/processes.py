@@ -43,8 +43,8 @@ def settle(lock: int) -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
-def find_worker(run_dir: Path) -> psutil.Process | None:
-    """A worker (or its torchrun agent) of this run that runs now, found by its command line.
+def find_worker(run_dir: Path, module: str = "engine.worker") -> psutil.Process | None:
+    """A worker (or its torchrun agent) of this run, or what does a job, that runs now, found by its command line.
 
     For the moment between a worker's start and the line that records it, and for a clock that was set far: the oldest such
     process is returned.
@@ -52,7 +52,7 @@ def find_worker(run_dir: Path) -> psutil.Process | None:
     found = []
     for process in psutil.process_iter(["cmdline", "create_time", "status"]):
         command = process.info["cmdline"] or []
-        if "engine.worker" in command and str(run_dir) in command and process.info["status"] != psutil.STATUS_ZOMBIE:
+        if module in command and str(run_dir) in command and process.info["status"] != psutil.STATUS_ZOMBIE:
             found.append((process.info["create_time"], process.pid, process))
     return min(found)[2] if found else None
 

@@ -15,7 +15,7 @@ ORDER_WORDS = {
     "won": "won most against the base first",
     "row": "as they come",
 }
-ACTIVE = ("queued", "running", "stopping")
+ACTIVE = ("queued", "running")
 WINDOW = 120
 """Rows of an evaluation that are read at once."""
 

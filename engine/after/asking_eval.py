@@ -15,8 +15,6 @@ from engine.text import clean
 
 CHARACTERS = 4
 """Of a token, about."""
-FEWEST, SPARE, LONGEST = 32, 1.5, 512
-"""Tokens of an answer at most, as engine.worker.evaluate has them."""
 LOOKED_AT = 20
 """Earlier evaluations that say how fast this machine is."""
 
@@ -56,7 +54,7 @@ def _takes(db: sqlite3.Connection, of: Trained, questions: tuple[held_out.Questi
     texts = [split_text(one.row.value) for one in questions]
     read = sum(len(asked) + len(said) for asked, said in texts) // CHARACTERS
     longest = max(len(said) for _, said in texts) / CHARACTERS
-    most = round(min(LONGEST, max(FEWEST, SPARE * longest)))
+    most = round(min(held_out.LONGEST, max(held_out.FEWEST, held_out.SPARE * longest)))
     known = _seconds_per_row(db, of)
     long = "how long that takes here is not known yet"
     if known is not None:

@@ -20,11 +20,11 @@ from engine import outcome
 from engine.after import job as jobs
 from engine.after.ingest import ingest
 from engine.chatting import transcript
-from engine.events import Attempt, Done, Exit, Failed, Stopped, Waiting
+from engine.events import Attempt, Done, Event, Exit, Failed, Stopped, Waiting
 from engine.files import EventFile, read_records
 from engine.hardware import Gpu, Sampler, probe
 from engine.launch import try_lock
-from engine.processes import alive, settle, start_time
+from engine.processes import alive, find_worker, settle, start_time
 from engine.spec import parse, read_yaml
 from engine.store import afterwards
 from engine.store.connection import Following
@@ -163,11 +163,7 @@ def _look_after(db: sqlite3.Connection, row: afterwards.Row, folder: Path) -> No
         if not (last and isinstance(last[0].event, Exit)):
             attempts = [r for r in read_records(folder / jobs.RUNNER_EVENTS) if isinstance(r.event, Attempt)]
             newest = attempts[-1] if attempts else None
-            if (
-                newest is None
-                or not isinstance(newest.event, Attempt)
-                or not alive(newest.event.pid, newest.event.process_start)
-            ):
+            if newest is None or not _lives(newest.event, folder, row["kind"]):
                 number = newest.attempt if newest else 1
                 chat = row["kind"] == "chat"  # whoever held it did not tell how it ended
                 ended = transcript.cut_off(folder) if chat else verdict(folder, number, None)
@@ -175,6 +171,12 @@ def _look_after(db: sqlite3.Connection, row: afterwards.Row, folder: Path) -> No
         ingest(db, row["run_id"], folder)
     finally:
         os.close(lock)
+
+
+def _lives(attempt: Event, folder: Path, kind: str) -> bool:
+    """Whether the process of an attempt lives: the one on record, or, where the clock was set, the one that is there."""
+    on_record = isinstance(attempt, Attempt) and alive(attempt.pid, attempt.process_start)
+    return on_record or (kind in jobs.MODULES and find_worker(folder, jobs.MODULES[kind]) is not None)
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from engine.errors import RunError
 
 Row = dict[str, Any]
-ACTIVE = ("queued", "running", "stopping")
+ACTIVE = ("queued", "running")
 FIELDS = ("status", "started_at", "ended_at", "pid", "phase", "done", "total", "summary", "reason")
 
 

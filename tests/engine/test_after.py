@@ -18,6 +18,7 @@ from engine.reconcile import reconcile
 from engine.spec import parse
 from engine.store import afterwards, changes, records, runs
 from engine.store.connection import open_database
+from tests.engine.test_processes import set_clock
 from tests.helpers import kill_everything, wait_for
 
 ROOT = Path(__file__).parent.parent.parent
@@ -213,3 +214,16 @@ def test_what_a_job_leaves_is_the_users_alone(place: Place) -> None:
     modes = {path.name: oct(os.stat(path).st_mode & 0o077) for path in [folder, *folder.iterdir()]}
     assert set(modes.values()) == {"0o0"}, modes
     assert "reserve" not in modes
+
+
+def test_a_job_lives_whatever_the_clock_does(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    place.start("waiting")
+    wait_for(lambda: place.row()["done"] == 3)
+    place.kill("--db")
+    set_clock(monkeypatch, 3600.0)
+    monkeypatch.setitem(jobs.MODULES, "eval", "tests.engine.fake_job")
+    reconcile(place.db, place.database)
+    assert place.row()["status"] == "running"
+    place.kill("--attempt")
+    reconcile(place.db, place.database)
+    assert place.row()["status"] == "crashed"

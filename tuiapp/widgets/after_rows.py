@@ -12,9 +12,10 @@ from textual.message import Message
 from tuiapp import format as f
 from tuiapp.after_values import ORDER_WORDS, AfterState, AnswerLine
 from tuiapp.glyphs import CURSOR
+from tuiapp.widgets.cursor_pane import MovingPane
 from tuiapp.widgets.keys import named
 from tuiapp.widgets.pane import Look, title
-from tuiapp.widgets.rows import Rows, fit, line, spread
+from tuiapp.widgets.rows import fit, line, spread
 
 NUMBER, JUDGE = 9, 6
 
@@ -26,7 +27,7 @@ class RowTurned(Message):
     at: int
 
 
-class RowList(Rows, can_focus=True):
+class RowList(MovingPane, can_focus=True):
     """Draws what is in view; rows that are not at hand are drawn as dashes until they have been read."""
 
     help_name = "Rows"
@@ -85,26 +86,6 @@ class RowList(Rows, can_focus=True):
         """A click chooses."""
         if event.y > 0 and self._state is not None and self._top + event.y - 1 < self._state.page.total:
             self.action_move(self._top + event.y - 1 - self._state.at)
-
-    def on_mouse_scroll_down(self) -> None:
-        """The wheel moves the cursor."""
-        self.action_move(1)
-
-    def on_mouse_scroll_up(self) -> None:
-        """The wheel moves the cursor."""
-        self.action_move(-1)
-
-    def on_resize(self) -> None:
-        """New room."""
-        self.redraw()
-
-    def on_focus(self, _: events.Focus) -> None:
-        """The title and the row show the focus."""
-        self.call_later(self.redraw)
-
-    def on_blur(self, _: events.Blur) -> None:
-        """Neither shows it any longer."""
-        self.call_later(self.redraw)
 
 
 def rows_pane(state: AfterState, look: Look) -> list[Content]:

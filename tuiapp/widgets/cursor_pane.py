@@ -26,7 +26,39 @@ class CursorMoved(Message):
     key: str
 
 
-class CursorPane(Rows, Generic[S], can_focus=True):
+class MovingPane(Rows):
+    """A pane with a cursor: the wheel moves it, and it is drawn anew for new room and where the focus comes or goes."""
+
+    def action_move(self, by: int) -> None:
+        """Move the cursor."""
+        raise NotImplementedError
+
+    def redraw(self) -> None:
+        """Draw what is in view."""
+        raise NotImplementedError
+
+    def on_mouse_scroll_down(self) -> None:
+        """The wheel moves the cursor."""
+        self.action_move(1)
+
+    def on_mouse_scroll_up(self) -> None:
+        """The wheel moves the cursor."""
+        self.action_move(-1)
+
+    def on_resize(self) -> None:
+        """New room."""
+        self.redraw()
+
+    def on_focus(self, _: events.Focus) -> None:
+        """The title and the row show the focus."""
+        self.call_later(self.redraw)
+
+    def on_blur(self, _: events.Blur) -> None:
+        """Neither shows it any longer."""
+        self.call_later(self.redraw)
+
+
+class CursorPane(MovingPane, Generic[S], can_focus=True):
     """`build` makes the lines of a state for a room with the cursor on a key; the first line is the title and stays."""
 
     BINDINGS: ClassVar[list[BindingType]] = named([
@@ -102,23 +134,3 @@ class CursorPane(Rows, Generic[S], can_focus=True):
         """A click chooses."""
         if 0 < event.y < len(self._shown) and self._shown[event.y][0]:
             self._choose(self._shown[event.y][0])
-
-    def on_mouse_scroll_down(self) -> None:
-        """The wheel moves the cursor."""
-        self.action_move(1)
-
-    def on_mouse_scroll_up(self) -> None:
-        """The wheel moves the cursor."""
-        self.action_move(-1)
-
-    def on_resize(self) -> None:
-        """New room."""
-        self.redraw()
-
-    def on_focus(self, _: events.Focus) -> None:
-        """The title and the row show the focus."""
-        self.call_later(self.redraw)
-
-    def on_blur(self, _: events.Blur) -> None:
-        """Neither shows it any longer."""
-        self.call_later(self.redraw)
